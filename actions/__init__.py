@@ -1,0 +1,1 @@
+"""Policies, risk verdicts, alerts and next best actions (pure)."""

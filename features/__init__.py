@@ -1,0 +1,1 @@
+"""Records, columns, the expression language, entity histories and window kernels (pure)."""

@@ -1,0 +1,1 @@
+"""Numba kernels of the feature path: free functions over arrays."""

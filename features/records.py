@@ -1,0 +1,252 @@
+"""The records on the wire: one module, from which the JSON Schemas are generated.
+
+Money is `amount_minor`, an integer in the currency's minor unit (ISO 4217); time is `ts_ms`,
+integer epoch milliseconds, UTC, event time. Every record carries its `kind`; on a topic of one
+kind it may be left out. Unknown fields are dropped, unknown kinds refused.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+TS_MS_MIN = 631_152_000_000  # 1990-01-01: a time below this is almost surely in seconds
+TS_MS_MAX = 4_102_444_800_000  # 2100-01-01
+AMOUNT_MINOR_MAX = 10**15
+
+TsMs = Annotated[
+    int, Meta(ge=TS_MS_MIN, le=TS_MS_MAX, description="epoch milliseconds, UTC, event time")
+]
+AmountMinor = Annotated[
+    int, Meta(ge=0, le=AMOUNT_MINOR_MAX, description="integer minor units of `currency`")
+]
+BalanceMinor = Annotated[int, Meta(ge=-AMOUNT_MINOR_MAX, le=AMOUNT_MINOR_MAX)]
+Id = Annotated[str, Meta(min_length=1, max_length=128)]
+CurrencyCode = Annotated[str, Meta(pattern="^[A-Z]{3}$", description="ISO 4217")]
+CountryCode = Annotated[str, Meta(pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2")]
+Latitude = Annotated[float, Meta(ge=-90, le=90, description="degrees")]
+Longitude = Annotated[float, Meta(ge=-180, le=180, description="degrees")]
+Mcc = Annotated[int, Meta(ge=0, le=9999, description="ISO 18245 merchant category")]
+
+TransactionType = Literal[
+    "purchase", "transfer_out", "transfer_in", "cash", "salary", "refund", "fee", "deposit",
+    "loan_payment", "interest",
+]  # fmt: skip
+Direction = Literal["out", "in"]
+Channel = Literal["pos", "online", "atm", "app", "web", "branch", "phone", "sms", "email"]
+InteractionType = Literal[
+    "login", "page_view", "fx_query", "application_abandoned", "complaint_opened",
+    "complaint_closed", "ticket", "survey", "check_up", "telemetry", "address_change",
+    "phone_change",
+]  # fmt: skip
+Verdict = Literal["fraud", "legitimate"]
+OutcomeResult = Literal["delivered", "seen", "clicked", "accepted", "rejected", "converted"]
+ContactChannel = Literal["app_push", "sms", "email", "phone", "branch"]
+RiskAction = Literal["allow", "step_up", "hold", "decline", "review"]
+Severity = Literal["low", "medium", "high", "critical"]
+
+
+class Transaction(Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag="transaction"):
+    """A booking or an authorisation request on an account."""
+
+    event_id: Id
+    ts_ms: TsMs
+    customer_id: Id
+    account_id: Id
+    type: TransactionType
+    amount_minor: AmountMinor
+    currency: CurrencyCode
+    direction: Direction
+    channel: Channel
+    card_id: Id | None = None
+    merchant_id: Id | None = None
+    mcc: Mcc | None = None
+    terminal_id: Id | None = None
+    payee_id: Id | None = None
+    country: CountryCode | None = None
+    lat: Latitude | None = None
+    lon: Longitude | None = None
+    device_id: Id | None = None
+    ip: Id | None = None
+    balance_minor: BalanceMinor | None = None
+
+
+class Interaction(Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag="interaction"):
+    """What a customer did with the bank apart from paying: app, web, branch, telemetry."""
+
+    event_id: Id
+    ts_ms: TsMs
+    customer_id: Id
+    type: InteractionType
+    channel: Channel
+    device_id: Id | None = None
+    metric: Id | None = None
+    value: float | None = None
+    text: Annotated[str, Meta(max_length=4096)] | None = None
+
+
+class QuietHours(Struct, frozen=True, kw_only=True):
+    """Local hours in which no message may reach the customer; may span midnight."""
+
+    start_hour: Annotated[int, Meta(ge=0, le=23)]
+    end_hour: Annotated[int, Meta(ge=0, le=23)]
+
+
+class Profile(Struct, frozen=True, kw_only=True, tag_field="kind", tag="profile"):
+    """The newest known facts about a customer: each record replaces the one before it."""
+
+    customer_id: Id
+    ts_ms: TsMs
+    products: tuple[Id, ...] = ()
+    assets_minor: AmountMinor = 0
+    risk_preference: Literal["low", "medium", "high"] = "low"
+    consents: tuple[Id, ...] = ()  # "<purpose>:<channel>", such as "marketing:sms"
+    preferred_channels: tuple[ContactChannel, ...] = ()
+    quiet_hours: QuietHours | None = None
+    utc_offset_minutes: Annotated[int, Meta(ge=-720, le=840)] = 0
+    relationship_manager: Id | None = None
+    birth_year: Annotated[int, Meta(ge=1900, le=2100)] | None = None
+    customer_since_ms: int | None = None
+    corporate: bool = False
+
+
+class Label(Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag="label"):
+    """A verdict on an earlier transaction; `ts_ms` is when it became known."""
+
+    event_id: Id
+    ts_ms: TsMs
+    customer_id: Id
+    verdict: Verdict
+    source: Id = "unknown"
+
+
+class Outcome(Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag="outcome"):
+    """What became of an action that was offered to a customer."""
+
+    action_id: Id
+    ts_ms: TsMs
+    customer_id: Id
+    result: OutcomeResult
+    value_minor: AmountMinor = 0
+
+
+Record = Transaction | Interaction | Profile | Label | Outcome
+
+
+class Reason(Struct, frozen=True, kw_only=True):
+    """One ground of a decision: `source` is `rule:<id>` or `model:<name>:<input>`."""
+
+    source: str
+    text: str
+    weight: float
+
+
+class Versions(Struct, frozen=True, kw_only=True):
+    """Everything that decided: policy fingerprint and version number of each model."""
+
+    policy: str
+    models: dict[str, int]
+
+
+class Alert(Struct, frozen=True, kw_only=True, tag_field="kind", tag="alert"):
+    """A risky event and what the payment system should do about it."""
+
+    alert_id: str
+    event_id: str
+    ts_ms: int
+    customer_id: str
+    risk: str
+    severity: Severity
+    action: RiskAction
+    score: float
+    amount_minor: int
+    currency: str
+    reasons: tuple[Reason, ...]
+    versions: Versions
+
+
+class LostCandidate(Struct, frozen=True, kw_only=True):
+    """An offer that was not made, and why."""
+
+    offer: str
+    reason: str
+
+
+class Offer(Struct, frozen=True, kw_only=True, tag_field="kind", tag="offer"):
+    """The best action for a customer now. `propensity` is the probability of this choice."""
+
+    action_id: str
+    event_id: str
+    ts_ms: int
+    customer_id: str
+    offer: str
+    channel: ContactChannel
+    text_key: str
+    parameters: dict[str, str | int | float]
+    valid_until_ms: int
+    propensity: float
+    explored: bool
+    control: bool
+    why: tuple[str, ...]
+    lost: tuple[LostCandidate, ...]
+    versions: Versions
+
+
+class Task(Struct, frozen=True, kw_only=True, tag_field="kind", tag="task"):
+    """Work for people, with a deadline."""
+
+    task_id: str
+    event_id: str
+    ts_ms: int
+    customer_id: str
+    task: str
+    owner: str
+    due_ms: int
+    why: tuple[str, ...]
+    versions: Versions
+
+
+class TrainingExample(Struct, frozen=True, kw_only=True, tag_field="kind", tag="training"):
+    """A matured example: the features as they were seen when deciding.
+
+    `event` is the event's keyed hash; `matured_ms` the event time at which the label was known
+    or silence was taken as legitimate.
+    """
+
+    model: str
+    event: int
+    ts_ms: int
+    matured_ms: int
+    fraud: bool
+    weight: float
+    features: list[float]
+
+
+class DeadLetter(Struct, frozen=True, kw_only=True, tag_field="kind", tag="dead_letter"):
+    """A record that was refused: its bytes, where it came from and the exact error."""
+
+    raw: bytes  # base64 in JSON
+    topic: str
+    partition: int
+    offset: int
+    path: str
+    expected: str
+    got: str
+    nearest: str | None = None
+
+
+ENCODER = msgspec.json.Encoder()
+INPUT_RECORDS: dict[str, type[Struct]] = {
+    "transactions": Transaction,
+    "interactions": Interaction,
+    "profiles": Profile,
+    "labels": Label,
+    "outcomes": Outcome,
+}
+OUTPUT_RECORDS: dict[str, type[Struct]] = {
+    "alerts": Alert,
+    "offers": Offer,
+    "tasks": Task,
+    "training": TrainingExample,
+    "dead-letters": DeadLetter,
+}

@@ -1,0 +1,1 @@
+"""River models that learn online, and the compiled kernels that score them (pure)."""

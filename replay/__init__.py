@@ -1,0 +1,1 @@
+"""Sources, column mappings, the traffic simulator, the player and its reports."""

@@ -1,0 +1,1 @@
+"""The processor, its runtimes, state stores, logs and sinks."""
