@@ -1,0 +1,62 @@
+# Every target does its own set-up: Python 3.11 or newer and make are all that is needed.
+
+VENV := .venv
+PYTHON_IN_VENV := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+UV_VERSION := 0.13.9
+
+# Extra arguments, such as: make test PYTEST_ARGS="-k windows"
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+BENCH_ARGS ?=
+# make lock UPGRADE=1 takes the newest versions; otherwise existing pins stay where they can.
+UPGRADE ?=
+
+PIP_INSTALL := $(PYTHON_IN_VENV) -m pip install --disable-pip-version-check $(if $(CI),--quiet)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test lint format bench lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+$(STAMP): pyproject.toml requirements.lock .ci/venv
+	@echo "Setting up $(VENV): once, and again when pyproject.toml or requirements.lock changes."
+	@sh .ci/venv $(VENV)
+	$(PIP_INSTALL) --require-hashes --requirement requirements.lock
+	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+setup: $(STAMP) ## the virtual environment only
+
+demo: $(STAMP) ## simulated bank traffic through the embedded engine, with a live view
+	$(VENV)/bin/millrace demo $(DEMO_ARGS)
+
+test: $(STAMP) ## the whole test suite; what was not run is listed at its end
+	$(PYTHON_IN_VENV) -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP) ## ruff, formatting, types, and who may import whom
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo
+
+format: $(STAMP) ## rewrite the code in the house format
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+bench: $(STAMP) ## the benchmarks
+	$(PYTHON_IN_VENV) -m pytest bench --benchmark-only $(BENCH_ARGS)
+
+lock: $(STAMP) ## pin every dependency again, with hashes
+	$(PIP_INSTALL) uv==$(UV_VERSION)
+	$(VENV)/bin/uv pip compile pyproject.toml --extra dev --extra bench --universal \
+	  --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
+	  --no-emit-find-links --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) \
+	  --quiet --output-file requirements.lock
+
+clean: ## remove the virtual environment, caches and build output
+	rm -rf $(VENV) .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache \
+	  .benchmarks build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

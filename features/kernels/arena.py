@@ -1,0 +1,276 @@
+"""The events themselves: blocks of one arena, sorted by (time, event), growing and shrinking.
+
+A block is column-major: column c of an entity's block is `arena[start + c * capacity :][:count]`.
+Columns 0 and 1 are always TS_MS and EVENT_ID, column 2 is LABEL; a shared entity's last column is
+the partition that the event came from. When a block is trimmed depends on nothing but the events
+and the block's capacity, and the capacity is stored: so a restart changes nothing.
+"""
+
+from numba import njit
+
+from features.columns import Cells
+from features.kernels.index import (
+    add,
+    add_partial,
+    find,
+    find_partial,
+    owner_code,
+    tables_full,
+    touch,
+)
+from features.kernels.layout import (
+    CAPACITY_MIN,
+    Control,
+    EntityField,
+    HistoryField,
+    Layout,
+    Need,
+    PartialField,
+    State,
+    Table,
+)
+
+
+@njit(cache=True)
+def capacity_for(count: int) -> int:
+    """Return the smallest block capacity that holds `count` events."""
+    capacity = CAPACITY_MIN
+    while capacity < count:
+        capacity *= 2
+    return capacity
+
+
+@njit(cache=True)
+def _size_class(capacity: int) -> int:
+    size_class = 0
+    while (CAPACITY_MIN << size_class) < capacity:
+        size_class += 1
+    return size_class
+
+
+@njit(cache=True)
+def allocate(layout: Layout, state: State, entity: int, capacity: int) -> int:
+    """Return the start of a block, or -1 with Control.WORDS_NEEDED set."""
+    size_class = _size_class(capacity)
+    start = int(state.free[entity, size_class])
+    if start >= 0:
+        state.free[entity, size_class] = state.arena[start]
+        return start
+    words = capacity * int(layout.entities[entity, EntityField.WIDTH])
+    start = int(state.control[Control.ARENA_USED])
+    if start + words > state.arena.shape[0]:
+        state.control[Control.WORDS_NEEDED] = words
+        return -1
+    state.control[Control.ARENA_USED] = start + words
+    return start
+
+
+@njit(cache=True)
+def release(state: State, entity: int, start: int, capacity: int) -> None:
+    """Give a block back to the free list of its size."""
+    size_class = _size_class(capacity)
+    state.arena[start] = state.free[entity, size_class]
+    state.free[entity, size_class] = start
+
+
+@njit(cache=True)
+def later_than(arena: Table, start: int, count: int, ts_ms: int) -> int:
+    """Return the first of `count` positions with a time above `ts_ms`, or `count`."""
+    if count == 0 or arena[start + count - 1] <= ts_ms:
+        return count
+    low, length = 0, count
+    while length > 1:
+        half = length // 2
+        low += half if arena[start + low + half - 1] <= ts_ms else 0
+        length -= half
+    return low
+
+
+@njit(cache=True)
+def locate(arena: Table, start: int, capacity: int, count: int, ts_ms: int, event: int) -> int:
+    """Return the first of `count` positions whose (time, event) isn't below the given pair."""
+    position = later_than(arena, start, count, ts_ms)
+    events = start + capacity
+    while (
+        position > 0
+        and arena[start + position - 1] == ts_ms
+        and arena[events + position - 1] >= event
+    ):
+        position -= 1
+    return position
+
+
+@njit(cache=True)
+def find_event(
+    arena: Table, start: int, capacity: int, count: int, ts_ms: int, event: int
+) -> tuple[int, bool]:
+    """Return where the event stands, or where it belongs, and whether it is there."""
+    position = locate(arena, start, capacity, count, ts_ms, event)
+    there = (
+        position < count
+        and arena[start + position] == ts_ms
+        and arena[start + capacity + position] == event
+    )
+    return position, there
+
+
+@njit(cache=True)
+def rank(arena: Table, tags: int, position: int, count: int, partition: int, own_count: int) -> int:
+    """Return how many of a partition's `own_count` events stand before `position`.
+
+    `tags` is where a shared block's column of partitions starts.
+    """
+    # From the newest end: nearly all events arrive in order, so nearly nothing is walked.
+    for i in range(position, count):
+        if arena[tags + i] == partition:
+            own_count -= 1
+    return own_count
+
+
+@njit(cache=True)
+def recount(layout: Layout, state: State, entity: int, history: int) -> None:
+    """Count the partials again after events were dropped; the changed ones lose their patches."""
+    row = state.histories[history]
+    count, capacity = row[HistoryField.COUNT], row[HistoryField.CAPACITY]
+    shared = layout.entities[entity, EntityField.SHARED]
+    tags = row[HistoryField.START] + capacity * layout.entities[entity, EntityField.KEPT_COUNT]
+    partial = row[HistoryField.PARTIAL]
+    while partial >= 0:
+        own = state.partials[partial]
+        left = count
+        if shared:
+            left = 0
+            for i in range(count):
+                if state.arena[tags + i] == own[PartialField.PARTITION]:
+                    left += 1
+        if left != own[PartialField.COUNT]:
+            own[PartialField.COUNT] = left
+            own[PartialField.WHOLE] = 1
+        partial = own[PartialField.NEXT]
+
+
+@njit(cache=True)
+def _touch_all(state: State, history: int) -> None:
+    """Have every partial's header stored: it tells the capacity and the floor of them all."""
+    partial = state.histories[history, HistoryField.PARTIAL]
+    while partial >= 0:
+        count = state.partials[partial, PartialField.COUNT]
+        touch(state.partials, state.dirty, state.control, partial, count)
+        partial = state.partials[partial, PartialField.NEXT]
+
+
+@njit(cache=True)
+def _drop(layout: Layout, state: State, entity: int, history: int, dropped: int) -> None:
+    """Drop the oldest `dropped` events."""
+    row = state.histories[history]
+    start, capacity = row[HistoryField.START], row[HistoryField.CAPACITY]
+    left = row[HistoryField.COUNT] - dropped
+    floor_ts = state.arena[start + dropped - 1]
+    row[HistoryField.FLOOR_TS] = max(row[HistoryField.FLOOR_TS], floor_ts)
+    for column in range(layout.entities[entity, EntityField.WIDTH]):
+        base = start + column * capacity
+        for i in range(left):
+            state.arena[base + i] = state.arena[base + dropped + i]
+    row[HistoryField.COUNT] = left
+    recount(layout, state, entity, history)
+    _touch_all(state, history)
+
+
+@njit(cache=True)
+def _move(layout: Layout, state: State, entity: int, history: int, capacity: int) -> bool:
+    """Move a history to a block of `capacity`; False where the arena must grow first."""
+    start = allocate(layout, state, entity, capacity)
+    if start < 0:
+        return False
+    row = state.histories[history]
+    old_start, old_capacity = row[HistoryField.START], row[HistoryField.CAPACITY]
+    for column in range(layout.entities[entity, EntityField.WIDTH]):
+        base, old_base = start + column * capacity, old_start + column * old_capacity
+        for i in range(row[HistoryField.COUNT]):
+            state.arena[base + i] = state.arena[old_base + i]
+    row[HistoryField.START] = start
+    row[HistoryField.CAPACITY] = capacity
+    if old_capacity > 0:
+        release(state, entity, old_start, old_capacity)
+    _touch_all(state, history)
+    return True
+
+
+@njit(cache=True)
+def make_room(layout: Layout, state: State, entity: int, history: int, ts_ms: int) -> bool:
+    """Make room for one more event; False where the arena must grow first."""
+    row = state.histories[history]
+    count, capacity = row[HistoryField.COUNT], row[HistoryField.CAPACITY]
+    limit = min(capacity, layout.event_cap)
+    if count < limit:
+        return True
+    expired = 0
+    if capacity > 0:
+        start = row[HistoryField.START]
+        newest_ts = max(state.arena[start + count - 1], ts_ms)
+        expired = later_than(state.arena, start, count, newest_ts - layout.reach_ms)
+    if expired > 0 and expired * 4 >= limit:
+        _drop(layout, state, entity, history, expired)
+    elif capacity < layout.event_cap:
+        # The few expired events stay: dropping them would rewrite the whole stored value.
+        return _move(layout, state, entity, history, max(CAPACITY_MIN, 2 * capacity))
+    else:
+        _drop(layout, state, entity, history, max(1, limit // 4))
+    return True
+
+
+@njit(cache=True)
+def prepare(
+    layout: Layout,
+    state: State,
+    entity: int,
+    key: int,
+    partition: int,
+    ts_ms: int,
+    event: int,
+) -> int:
+    """Have a history, room in it and a partial ready for one event; returns a Need."""
+    if tables_full(state):
+        return Need.TABLES.value
+    owner = owner_code(layout.entities, entity, partition)
+    history = find(state.lookup, state.histories, key, owner)
+    if history < 0:
+        history = add(state, key, owner)
+    own = state.histories[history]
+    start, capacity = own[HistoryField.START], own[HistoryField.CAPACITY]
+    _, there = find_event(state.arena, start, capacity, own[HistoryField.COUNT], ts_ms, event)
+    if not there and not make_room(layout, state, entity, history, ts_ms):
+        return Need.ARENA.value
+    if find_partial(state.histories, state.partials, history, partition) < 0:
+        add_partial(state, history, partition)
+    return Need.NOTHING.value
+
+
+@njit(cache=True)
+def insert_at(
+    entities: Table,
+    kept: Table,
+    histories: Table,
+    arena: Table,
+    entity: int,
+    history: int,
+    position: int,
+    cells: Cells,
+    row: int,
+    partition: int,
+) -> None:
+    """Insert row `row` of `cells` at `position` of a block that has room."""
+    kept_from = entities[entity, EntityField.KEPT_FROM]
+    kept_count = entities[entity, EntityField.KEPT_COUNT]
+    base = histories[history, HistoryField.START]
+    capacity = histories[history, HistoryField.CAPACITY]
+    count = histories[history, HistoryField.COUNT]
+    for column in range(entities[entity, EntityField.WIDTH]):
+        for i in range(count, position, -1):
+            arena[base + i] = arena[base + i - 1]
+        if column < kept_count:
+            arena[base + position] = cells[kept[kept_from + column], row]
+        else:
+            arena[base + position] = partition
+        base += capacity
+    histories[history, HistoryField.COUNT] = count + 1

@@ -1,0 +1,130 @@
+"""Who has a history: an open-addressing hash index from (entity, partition, key) to its row.
+
+Functions that run for every event take the arrays they need and no `State`: numba counts
+references, atomically, for each array of a tuple at each call, which came to 1 us an event.
+"""
+
+import numpy as np
+from numba import njit
+
+from features.kernels.layout import (
+    NEVER_MS,
+    Control,
+    EntityField,
+    HistoryField,
+    PartialField,
+    State,
+    Table,
+)
+
+
+@njit(cache=True)
+def owner_code(entities: Table, entity: int, partition: int) -> int:
+    """Return the code of an entity kind and, where it is local, its partition."""
+    if entities[entity, EntityField.SHARED]:
+        return entity << 32
+    return (entity << 32) | (partition + 1)
+
+
+@njit(cache=True)
+def _home(lookup: Table, key: int, owner: int) -> int:
+    # Keys may be small numbers (codes) as well as hashes: multiply and fold (MurmurHash3's mix).
+    x = np.uint64(key) ^ (np.uint64(owner) * np.uint64(0x9E3779B97F4A7C15))
+    x = (x ^ (x >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
+    x ^= x >> np.uint64(33)
+    return int(np.int64(x & np.uint64(lookup.shape[0] - 1)))
+
+
+@njit(cache=True)
+def find(lookup: Table, histories: Table, key: int, owner: int) -> int:
+    """Return the history of `key`, or -1."""
+    at = _home(lookup, key, owner)
+    while lookup[at, 1]:
+        history = int(lookup[at, 1]) - 1
+        if lookup[at, 0] == key and histories[history, HistoryField.OWNER] == owner:
+            return history
+        at = (at + 1) & (lookup.shape[0] - 1)
+    return -1
+
+
+@njit(cache=True)
+def _place(lookup: Table, key: int, owner: int, history: int) -> None:
+    at = _home(lookup, key, owner)
+    while lookup[at, 1]:
+        at = (at + 1) & (lookup.shape[0] - 1)
+    lookup[at, 0] = key
+    lookup[at, 1] = history + 1
+
+
+@njit(cache=True)
+def tables_full(state: State) -> bool:
+    """Say whether there may be no room for one more history and one more partial."""
+    count = int(state.control[Control.HISTORY_COUNT])
+    return bool(
+        count >= state.histories.shape[0]
+        or count * 10 >= state.lookup.shape[0] * 6
+        or state.control[Control.PARTIAL_COUNT] >= state.partials.shape[0]
+    )
+
+
+@njit(cache=True)
+def add(state: State, key: int, owner: int) -> int:
+    """Add an empty history of `key`, which must have none; there must be room."""
+    history = int(state.control[Control.HISTORY_COUNT])
+    state.control[Control.HISTORY_COUNT] += 1
+    row = state.histories[history]
+    row[HistoryField.KEY] = key
+    row[HistoryField.OWNER] = owner
+    row[HistoryField.START] = 0
+    row[HistoryField.CAPACITY] = 0
+    row[HistoryField.COUNT] = 0
+    row[HistoryField.FLOOR_TS] = NEVER_MS
+    row[HistoryField.PARTIAL] = -1
+    _place(state.lookup, key, owner, history)
+    return history
+
+
+@njit(cache=True)
+def rebuild(state: State) -> None:
+    """Fill an index of zeros from the table of histories."""
+    for history in range(state.control[Control.HISTORY_COUNT]):
+        row = state.histories[history]
+        _place(state.lookup, row[HistoryField.KEY], row[HistoryField.OWNER], history)
+
+
+@njit(cache=True)
+def find_partial(histories: Table, partials: Table, history: int, partition: int) -> int:
+    """Return the partial of `partition`, or -1."""
+    partial = int(histories[history, HistoryField.PARTIAL])
+    while partial >= 0 and partials[partial, PartialField.PARTITION] != partition:
+        partial = int(partials[partial, PartialField.NEXT])
+    return partial
+
+
+@njit(cache=True)
+def add_partial(state: State, history: int, partition: int) -> int:
+    """Add an empty partial, of which nothing is stored yet; there must be room."""
+    partial = int(state.control[Control.PARTIAL_COUNT])
+    state.control[Control.PARTIAL_COUNT] += 1
+    row = state.partials[partial]
+    row[PartialField.HISTORY] = history
+    row[PartialField.PARTITION] = partition
+    row[PartialField.NEXT] = state.histories[history, HistoryField.PARTIAL]
+    row[PartialField.COUNT] = 0
+    row[PartialField.DIRTY] = 0
+    row[PartialField.WHOLE] = 1
+    row[PartialField.CHANGED_FROM] = 0
+    state.histories[history, HistoryField.PARTIAL] = partial
+    return partial
+
+
+@njit(cache=True)
+def touch(partials: Table, dirty: Table, control: Table, partial: int, changed_from: int) -> None:
+    """Note that a partial's header, and its events from `changed_from` on, must be stored."""
+    if not partials[partial, PartialField.DIRTY]:
+        partials[partial, PartialField.DIRTY] = 1
+        partials[partial, PartialField.CHANGED_FROM] = changed_from
+        dirty[control[Control.DIRTY_COUNT]] = partial
+        control[Control.DIRTY_COUNT] += 1
+    elif changed_from < partials[partial, PartialField.CHANGED_FROM]:
+        partials[partial, PartialField.CHANGED_FROM] = changed_from

@@ -1,0 +1,352 @@
+"""The register machine that evaluates compiled expressions over a batch, column by column.
+
+One instruction is a row (opcode, destination, a, b) of `Program.code`, see `Opcode`. A register is
+a float64 row as long as the batch: truth is 1.0, falsehood 0.0, absence NaN. Strings never enter
+one: their hashes are compared as int64, as float64 would merge hashes that differ in low bits.
+Loops over the batch are innermost, so that the cost of dispatch is paid once per instruction.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from features.columns import MISSING, Cell, Cells
+from features.kernels.opcodes import Opcode
+from features.plan import Program
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+EARTH_RADIUS_KM = 6371.0088  # mean radius, IUGG (Moritz 1980)
+MICRO_DEGREES = 1e6
+
+
+# The kernels read plain integers: an enum member costs Numba a lookup in each comparison.
+_CONST, _CELL, _SLOT, _EXTERNAL, _CELL_MISSING, _HOUR, _WEEKDAY, _DAY, _DISTANCE = range(9)
+_HASH_EQ, _HASH_NE, _HASH_EQ_CELL, _HASH_NE_CELL, _HASH_IN, _HASH_NOT_IN = range(16, 22)
+_ADD, _SUB, _MUL, _DIV, _MOD, _POW, _MIN, _MAX, _COALESCE = range(32, 41)
+_LT, _LE, _EQ, _NE, _AND, _OR = range(48, 54)
+_ADD_K, _MUL_K, _DIV_K, _LT_K, _LE_K, _GT_K, _GE_K, _EQ_K, _NE_K, _IN_K, _NOT_IN_K = range(64, 75)
+_NEG, _ABS, _LOG1P, _SQRT, _FLOOR, _IS_NAN, _NOT = range(80, 87)
+_SELECT, _STORE = range(96, 98)
+
+_ABSENT = int(MISSING)
+_TS_MS, _LAT, _LON = int(Cell.TS_MS), int(Cell.LAT), int(Cell.LON)
+_DAY_MS = 86_400_000
+_HOUR_MS = 3_600_000
+_RADIANS_PER_MICRO_DEGREE = math.pi / 180.0 / MICRO_DEGREES
+
+
+@njit(cache=True)
+def _day_of_month(day: int) -> int:
+    """Return the day of the month of a day counted from 1970-01-01 (Hinnant, days_from_civil)."""
+    day_of_era = (day + 719_468) % 146_097
+    year_of_era = (
+        day_of_era - day_of_era // 1_460 + day_of_era // 36_524 - day_of_era // 146_096
+    ) // 365
+    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    month_from_march = (5 * day_of_year + 2) // 153
+    return day_of_year - (153 * month_from_march + 2) // 5 + 1
+
+
+@njit(cache=True)
+def _calendar(op: int, r: Floats, d: int, cells: Ints) -> None:
+    for i in range(r.shape[1]):
+        if cells[_TS_MS, i] == _ABSENT:
+            r[d, i] = np.nan
+        elif op == _HOUR:
+            r[d, i] = (cells[_TS_MS, i] // _HOUR_MS) % 24
+        elif op == _WEEKDAY:
+            r[d, i] = (cells[_TS_MS, i] // _DAY_MS + 3) % 7  # 1970-01-01 was a Thursday
+        else:
+            r[d, i] = _day_of_month(cells[_TS_MS, i] // _DAY_MS)
+
+
+@njit(cache=True)
+def _distance(r: Floats, d: int, a: int, b: int, cells: Ints, slots: Floats) -> None:
+    """Haversine distance in km; all coordinates in micro-degrees (Sinnott 1984)."""
+    for i in range(r.shape[1]):
+        if cells[_LAT, i] == _ABSENT or cells[_LON, i] == _ABSENT:
+            r[d, i] = np.nan
+            continue
+        phi = cells[_LAT, i] * _RADIANS_PER_MICRO_DEGREE
+        other_phi = slots[a, i] * _RADIANS_PER_MICRO_DEGREE
+        half_phi = math.sin((other_phi - phi) / 2.0)
+        half_lambda = math.sin((slots[b, i] - cells[_LON, i]) * _RADIANS_PER_MICRO_DEGREE / 2.0)
+        chord = half_phi * half_phi + math.cos(phi) * math.cos(other_phi) * half_lambda**2
+        # Rounding can lift an antipodal chord above 1; NaN must stay NaN.
+        r[d, i] = 2.0 * EARTH_RADIUS_KM * math.asin(math.sqrt(1.0 if chord > 1.0 else chord))
+
+
+@njit(cache=True)
+def _scaled(r: Floats, d: int, rows: Floats, a: int, scale: float) -> None:
+    if scale == 1.0:
+        for i in range(r.shape[1]):
+            r[d, i] = rows[a, i]
+    else:  # divided, not multiplied by 1/scale: 12345 / 100 is the float64 nearest to 123.45
+        for i in range(r.shape[1]):
+            r[d, i] = rows[a, i] / scale if scale != 0.0 else np.nan
+
+
+@njit(cache=True)
+def _read(
+    op: int, r: Floats, d: int, a: int, b: int, floats: Floats, cells: Ints, slots: Floats,
+    given: Floats,
+) -> bool:  # fmt: skip
+    """Fill register d from the inputs; return False where an index points outside of them."""
+    if op == _CONST:
+        for i in range(r.shape[1]):
+            r[d, i] = floats[a]
+    elif op in (_CELL, _CELL_MISSING):
+        if a >= cells.shape[0]:
+            return False
+        if op == _CELL:
+            scale = floats[b]
+            for i in range(r.shape[1]):
+                r[d, i] = cells[a, i] / scale if cells[a, i] != _ABSENT and scale != 0.0 else np.nan
+        else:
+            for i in range(r.shape[1]):
+                r[d, i] = 1.0 if cells[a, i] == _ABSENT else 0.0
+    elif op == _SLOT:
+        if a >= slots.shape[0]:
+            return False
+        _scaled(r, d, slots, a, floats[b])
+    elif op == _EXTERNAL:
+        if a >= given.shape[0]:
+            return False
+        _scaled(r, d, given, a, floats[b])
+    elif op == _DISTANCE:
+        if a >= slots.shape[0] or b >= slots.shape[0]:
+            return False
+        _distance(r, d, a, b, cells, slots)
+    else:
+        _calendar(op, r, d, cells)
+    return True
+
+
+@njit(cache=True)
+def _hashes(op: int, r: Floats, d: int, a: int, b: int, ints: Ints, cells: Ints) -> None:
+    """Compare strings by their hashes; a missing one is neither equal nor different."""
+    n = r.shape[1]
+    if op == _HASH_EQ:
+        for i in range(n):
+            r[d, i] = 1.0 if (cells[a, i] == ints[b]) and (cells[a, i] != _ABSENT) else 0.0
+    elif op == _HASH_NE:
+        for i in range(n):
+            r[d, i] = 1.0 if (cells[a, i] != ints[b]) and (cells[a, i] != _ABSENT) else 0.0
+    elif op == _HASH_EQ_CELL:
+        for i in range(n):
+            r[d, i] = 1.0 if (cells[a, i] == cells[b, i]) and (cells[a, i] != _ABSENT) else 0.0
+    elif op == _HASH_NE_CELL:
+        for i in range(n):
+            present = (cells[a, i] != _ABSENT) and (cells[b, i] != _ABSENT)
+            r[d, i] = 1.0 if present and cells[a, i] != cells[b, i] else 0.0
+    else:
+        wanted = op == _HASH_IN
+        for i in range(n):
+            found = False
+            for j in range(b + 1, b + 1 + ints[b]):
+                found |= cells[a, i] == ints[j]
+            r[d, i] = 1.0 if (found == wanted) & (cells[a, i] != _ABSENT) else 0.0
+
+
+@njit(cache=True)
+def _power(x: float, y: float) -> float:
+    if np.isnan(x) or np.isnan(y) or (x == 0.0 and y < 0.0):
+        return np.nan
+    return math.pow(x, y)
+
+
+@njit(cache=True)
+def _arithmetic(op: int, r: Floats, d: int, a: int, b: int) -> None:
+    n = r.shape[1]
+    if op == _ADD:
+        for i in range(n):
+            r[d, i] = r[a, i] + r[b, i]
+    elif op == _SUB:
+        for i in range(n):
+            r[d, i] = r[a, i] - r[b, i]
+    elif op == _MUL:
+        for i in range(n):
+            r[d, i] = r[a, i] * r[b, i]
+    elif op == _DIV:
+        for i in range(n):
+            r[d, i] = r[a, i] / r[b, i] if r[b, i] != 0.0 else np.nan
+    elif op == _MOD:
+        for i in range(n):
+            r[d, i] = r[a, i] % r[b, i] if r[b, i] != 0.0 else np.nan
+    elif op == _POW:
+        for i in range(n):
+            r[d, i] = _power(r[a, i], r[b, i])
+    elif op == _MIN:
+        for i in range(n):
+            r[d, i] = r[a, i] if r[a, i] < r[b, i] or r[a, i] != r[a, i] else r[b, i]
+    elif op == _MAX:
+        for i in range(n):
+            r[d, i] = r[a, i] if r[a, i] > r[b, i] or r[a, i] != r[a, i] else r[b, i]
+    else:
+        for i in range(n):
+            r[d, i] = r[a, i] if r[a, i] == r[a, i] else r[b, i]
+
+
+@njit(cache=True)
+def _compare(op: int, r: Floats, d: int, a: int, b: int) -> None:
+    n = r.shape[1]
+    if op == _LT:
+        for i in range(n):
+            r[d, i] = 1.0 if r[a, i] < r[b, i] else 0.0
+    elif op == _LE:
+        for i in range(n):
+            r[d, i] = 1.0 if r[a, i] <= r[b, i] else 0.0
+    elif op == _EQ:
+        for i in range(n):
+            r[d, i] = 1.0 if r[a, i] == r[b, i] else 0.0
+    elif op == _NE:
+        for i in range(n):
+            r[d, i] = 1.0 if (r[a, i] < r[b, i]) | (r[a, i] > r[b, i]) else 0.0
+    elif op == _AND:
+        for i in range(n):
+            r[d, i] = 1.0 if (abs(r[a, i]) > 0.0) & (abs(r[b, i]) > 0.0) else 0.0
+    else:
+        for i in range(n):
+            r[d, i] = 1.0 if (abs(r[a, i]) > 0.0) | (abs(r[b, i]) > 0.0) else 0.0
+
+
+@njit(cache=True)
+def _member(op: int, r: Floats, d: int, a: int, first: int, floats: Floats) -> None:
+    wanted = op == _IN_K
+    for i in range(r.shape[1]):
+        found = False
+        for k in range(first + 1, first + 1 + int(floats[first])):
+            found |= r[a, i] == floats[k]
+        r[d, i] = 1.0 if (found == wanted) & (r[a, i] == r[a, i]) else 0.0
+
+
+@njit(cache=True)
+def _with_constant(op: int, r: Floats, d: int, a: int, constant: float) -> None:
+    n = r.shape[1]
+    if op == _ADD_K:
+        for i in range(n):
+            r[d, i] = r[a, i] + constant
+    elif op == _MUL_K:
+        for i in range(n):
+            r[d, i] = r[a, i] * constant
+    elif op == _DIV_K:
+        for i in range(n):
+            r[d, i] = r[a, i] / constant if constant != 0.0 else np.nan
+    elif op == _LT_K:
+        for i in range(n):
+            r[d, i] = 1.0 if r[a, i] < constant else 0.0
+    elif op == _LE_K:
+        for i in range(n):
+            r[d, i] = 1.0 if r[a, i] <= constant else 0.0
+    elif op == _GT_K:
+        for i in range(n):
+            r[d, i] = 1.0 if r[a, i] > constant else 0.0
+    elif op == _GE_K:
+        for i in range(n):
+            r[d, i] = 1.0 if r[a, i] >= constant else 0.0
+    elif op == _EQ_K:
+        for i in range(n):
+            r[d, i] = 1.0 if r[a, i] == constant else 0.0
+    else:
+        for i in range(n):
+            r[d, i] = 1.0 if (r[a, i] < constant) | (r[a, i] > constant) else 0.0
+
+
+@njit(cache=True)
+def _unary(op: int, r: Floats, d: int, a: int) -> None:
+    n = r.shape[1]
+    if op == _NEG:
+        for i in range(n):
+            r[d, i] = -r[a, i]
+    elif op == _ABS:
+        for i in range(n):
+            r[d, i] = abs(r[a, i])
+    elif op == _LOG1P:
+        for i in range(n):
+            r[d, i] = math.log1p(r[a, i]) if r[a, i] > -1.0 else np.nan
+    elif op == _SQRT:
+        for i in range(n):
+            r[d, i] = math.sqrt(r[a, i]) if r[a, i] >= 0.0 else np.nan
+    elif op == _FLOOR:
+        for i in range(n):
+            r[d, i] = np.floor(r[a, i])
+    elif op == _IS_NAN:
+        for i in range(n):
+            r[d, i] = 1.0 if r[a, i] != r[a, i] else 0.0
+    else:
+        for i in range(n):
+            r[d, i] = 0.0 if abs(r[a, i]) > 0.0 else 1.0
+
+
+@njit(cache=True)
+def _walk(
+    code: Ints, floats: Floats, ints: Ints, cells: Ints, slots: Floats, given: Floats,
+    registers: Floats, results: Floats,
+) -> int:  # fmt: skip
+    """Run the program; return -1, or the number of the instruction that reads outside."""
+    n = registers.shape[1]
+    for pc in range(code.shape[0]):
+        op, d, a, b = code[pc, 0], code[pc, 1], code[pc, 2], code[pc, 3]
+        if op < _HASH_EQ:
+            if not _read(op, registers, d, a, b, floats, cells, slots, given):
+                return pc
+        elif op < _ADD:
+            _hashes(op, registers, d, a, b, ints, cells)
+        elif op < _LT:
+            _arithmetic(op, registers, d, a, b)
+        elif op < _ADD_K:
+            _compare(op, registers, d, a, b)
+        elif op < _IN_K:
+            _with_constant(op, registers, d, a, floats[b])
+        elif op < _NEG:
+            _member(op, registers, d, a, b, floats)
+        elif op < _SELECT:
+            _unary(op, registers, d, a)
+        elif op == _SELECT:
+            yes, no = ints[b], ints[b + 1]
+            for i in range(n):
+                chosen = yes if abs(registers[a, i]) > 0.0 else no
+                registers[d, i] = registers[chosen, i]
+        else:
+            for i in range(n):
+                finite = abs(registers[a, i]) < np.inf
+                results[d, i] = registers[a, i] if finite else np.nan
+    return -1
+
+
+def evaluate(program: Program, cells: Cells, slot_values: Floats, externals: Floats) -> Floats:
+    """Return every output of a program for every record of a batch, float64 (outputs, n).
+
+    `cells` is int64 (len(Cell), n); `slot_values` float64 (slots, n) in raw units (minor units,
+    micro-degrees, milliseconds); `externals` float64 (len(plan.externals), n), money in minor
+    units. A value that is undefined or not finite is NaN. The result is a new array. Raises
+    ValueError where the inputs disagree in length or lack a row that the program reads.
+    """
+    n = cells.shape[1]
+    if cells.shape[0] != len(Cell) or slot_values.shape[1] != n or externals.shape[1] != n:
+        raise ValueError(
+            f"expected cells ({len(Cell)}, n) and slot values and externals of n columns, got "
+            f"{cells.shape}, {slot_values.shape} and {externals.shape}"
+        )
+    results = np.empty((len(program.outputs), n), dtype=np.float64)
+    failed = _walk(
+        program.code,
+        program.floats,
+        program.ints,
+        np.ascontiguousarray(cells),
+        np.ascontiguousarray(slot_values),
+        np.ascontiguousarray(externals),
+        np.empty((program.register_count, n), dtype=np.float64),
+        results,
+    )
+    if failed >= 0:
+        operation = Opcode(int(program.code[failed, 0])).name
+        raise ValueError(
+            f"instruction {failed} ({operation}) reads a row that the inputs do not have: "
+            f"slot values {slot_values.shape}, externals {externals.shape}"
+        )
+    return results

@@ -1,0 +1,201 @@
+"""The command line: parses options, puts the parts together, prints what came of it."""
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+from rich.console import Console
+
+from features.errors import MillraceError
+from millrace.replaying import ReplayRequest, replay_view, run_replay
+from streams.policy_files import BANK_POLICY, read_policy
+from streams.schemas import write_documents
+
+EXISTING_DIR = click.Path(exists=True, file_okay=False, path_type=Path)
+EXISTING = click.Path(exists=True, path_type=Path)
+ANY_PATH = click.Path(path_type=Path)
+MOMENT = click.DateTime()
+
+
+class _Commands(click.Group):
+    """Shows errors that Millrace raises on purpose as one line, exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MillraceError as error:
+            click.echo(f"millrace: {error}", err=True)
+            sys.exit(2)
+
+
+def _policy_option(command: Any) -> Any:
+    return click.option(
+        "--policy",
+        "policy_dir",
+        type=EXISTING_DIR,
+        default=BANK_POLICY,
+        show_default="the bank policy that ships with Millrace",
+        help="Folder of the policy's YAML files.",
+    )(command)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="millrace")
+def main() -> None:
+    """Real-time risk and next-best-action engine for banks."""
+
+
+@main.command()
+@click.option("--customers", default=3000, show_default=True, help="Simulated customers.")
+@click.option("--days", default=21, show_default=True, help="Simulated days.")
+@click.option("--seed", default=1, show_default=True, help="The same seed gives the same traffic.")
+@click.option("--seconds", default=45.0, show_default=True, help="Wall time to spread it over.")
+@click.option("--svg", type=ANY_PATH, help="Also save the last screen as a picture.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, no live view.")
+@_policy_option
+def demo(
+    customers: int,
+    days: int,
+    seed: int,
+    seconds: float,
+    svg: Path | None,
+    as_json: bool,
+    policy_dir: Path,
+) -> None:
+    """Run the engine on simulated bank traffic and show alerts, offers and latency live."""
+    from millrace.demo import DemoSettings, run_demo
+    from replay.simulator import SimulatorSettings
+
+    simulation = SimulatorSettings(customer_count=customers, day_count=days, seed=seed)
+    console = Console(record=svg is not None, quiet=as_json)
+    finished = run_demo(DemoSettings(simulation, seconds), read_policy(policy_dir), console)
+    if svg is not None:
+        finished.save_picture(svg)
+    if as_json:
+        click.echo(orjson.dumps(finished.as_dict(), option=orjson.OPT_INDENT_2))
+
+
+@main.command()
+@click.option("--customers", required=True, type=int)
+@click.option("--days", required=True, type=int)
+@click.option("--seed", default=1, show_default=True)
+@click.option("--out", required=True, type=ANY_PATH, help="Folder for the files; new or empty.")
+@click.option("--overwrite", is_flag=True, help="Replace what is in the folder.")
+def simulate(customers: int, days: int, seed: int, out: Path, overwrite: bool) -> None:
+    """Write simulated bank traffic with its ground truth as Parquet files."""
+    from millrace.progress import progress_bar
+    from replay.simulator import SimulatorSettings, write_files
+
+    settings = SimulatorSettings(customer_count=customers, day_count=days, seed=seed)
+    with progress_bar("simulating", settings.hour_count) as advance:
+        write_files(settings, out, progress=lambda done, _: advance(1), overwrite=overwrite)
+    click.echo(f"{out}: {customers:,} customers, {days} days, seed {seed}")
+
+
+@main.group()
+def policy() -> None:
+    """Look after policies."""
+
+
+@policy.command("check")
+@click.argument("directory", type=EXISTING_DIR)
+@click.option("--json", "as_json", is_flag=True)
+def policy_check(directory: Path, as_json: bool) -> None:
+    """Check a policy folder; errors name file, line and column."""
+    found = read_policy(directory)
+    facts = {
+        "policy": found.name,
+        "version": found.version,
+        "rules": len(found.rules),
+        "models": len(found.models),
+        "offers": len(found.offers),
+    }
+    if as_json:
+        click.echo(orjson.dumps(facts))
+    else:
+        click.echo(", ".join(f"{name} {value}" for name, value in facts.items()))
+
+
+@main.command()
+@click.argument("directory", type=ANY_PATH)
+def schemas(directory: Path) -> None:
+    """Write the JSON Schemas of all records and the AsyncAPI document of all topics."""
+    for file in write_documents(directory):
+        click.echo(str(file))
+
+
+@main.command()
+@click.argument("source", type=EXISTING)
+@click.option("--mapping", help="A mapping file, or the name of a shipped one (handbook, ...).")
+@click.option("--out", required=True, type=ANY_PATH, help="Folder for the outputs.")
+@click.option(
+    "--speed",
+    default="max",
+    show_default=True,
+    help="max, or event time over wall time, such as 60x.",
+)
+@click.option("--via", type=click.Choice(["embedded"]), default="embedded", show_default=True)
+@click.option("--redis", "redis_url", help="Keep the state in this Redis; else in a private one.")
+@click.option("--partitions", default=4, show_default=True, help="Partitions of the embedded log.")
+@click.option(
+    "--evaluate-from", type=click.DateTime(), help="Metrics over decisions from here on (UTC)."
+)
+@click.option("--evaluate-to", type=click.DateTime(), help="... and before this.")
+@click.option(
+    "--known-from", type=click.DateTime(), help="Only frauds from here on make a card known."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@_policy_option
+def replay(
+    source: Path,
+    mapping: str | None,
+    out: Path,
+    speed: str,
+    via: str,
+    redis_url: str | None,
+    partitions: int,
+    evaluate_from: datetime | None,
+    evaluate_to: datetime | None,
+    known_from: datetime | None,
+    as_json: bool,
+    policy_dir: Path,
+) -> None:
+    """Decide historical traffic as if it were live, and report on it."""
+
+    request = ReplayRequest(
+        source=source,
+        mapping=mapping,
+        out=out,
+        speed=_speed(speed),
+        redis_url=redis_url,
+        partition_count=partitions,
+        evaluate_from_ms=_ms(evaluate_from),
+        evaluate_to_ms=_ms(evaluate_to),
+        known_from_ms=_ms(known_from),
+    )
+    summary = run_replay(request, read_policy(policy_dir))
+    if as_json:
+        click.echo(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
+    else:
+        Console().print(replay_view(summary, out))
+
+
+def _ms(moment: datetime | None) -> int | None:
+    return None if moment is None else int(moment.replace(tzinfo=UTC).timestamp() * 1000)
+
+
+def _speed(text: str) -> float | None:
+    if text == "max":
+        return None
+    try:
+        speed = float(text.removesuffix("x"))
+    except ValueError:
+        speed = 0.0
+    if not 0.0 < speed < float("inf"):
+        raise click.BadParameter(
+            f"expected max or a factor such as 60x, got {text!r}", param_hint="--speed"
+        )
+    return speed

@@ -1,0 +1,156 @@
+"""How good scores are: ROC AUC, average precision, card precision at k.
+
+Card precision and the removal of known cards follow the Fraud Detection Handbook (Le Borgne,
+Siblini, Lebichot and Bontempi 2022), chapters 3 to 5: `card_precision_top_k` and
+`get_train_test_set` of its shared functions. Where the book leaves ties to an unstable sort, here
+the smaller card id goes first.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from online_models.framing import FloatArray
+
+Ints = NDArray[np.integer[Any]]
+Bools = NDArray[np.bool_]
+
+
+def roc_auc(fraud: Bools, score: FloatArray) -> float:
+    """Return the area under the ROC curve; `fraud` and `score` have shape (n,).
+
+    It is the probability that a fraud scores above a legitimate event, ties counting one half
+    (Hanley and McNeil 1982). NaN where one of the classes is absent. Raises ValueError for shapes
+    that differ or a score that is NaN.
+    """
+    fraud, score = _checked(fraud, score)
+    positive_count = int(fraud.sum())
+    negative_count = len(fraud) - positive_count
+    if positive_count == 0 or negative_count == 0:
+        return float("nan")
+    _, group, group_sizes = np.unique(score, return_inverse=True, return_counts=True)
+    mean_ranks = np.cumsum(group_sizes) - (group_sizes - 1) / 2  # from 1, ties share the mean
+    rank_sum = float(mean_ranks[group][fraud].sum())
+    pairs_won = rank_sum - positive_count * (positive_count + 1) / 2
+    return pairs_won / (positive_count * negative_count)
+
+
+def average_precision(fraud: Bools, score: FloatArray) -> float:
+    """Return Σ (recall step × precision) over the thresholds; `fraud`, `score` have shape (n,).
+
+    No interpolation, equal scores are one threshold, as scikit-learn's `average_precision_score`.
+    NaN where there is no fraud. Raises ValueError for shapes that differ or a score that is NaN.
+    """
+    fraud, score = _checked(fraud, score)
+    positive_count = int(fraud.sum())
+    if positive_count == 0:
+        return float("nan")
+    order = np.argsort(-score, kind="stable")
+    found = np.cumsum(fraud[order])
+    last_of_group = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
+    found = found[last_of_group]
+    precision = found / (last_of_group + 1)
+    recall_step = np.diff(found, prepend=0) / positive_count
+    return float((recall_step * precision).sum())
+
+
+def card_precision_by_day(
+    day: Ints,
+    card: Ints,
+    score: FloatArray,
+    fraud: Bools,
+    k: int = 100,
+    remove_detected: bool = True,
+) -> tuple[Ints, FloatArray]:
+    """Return the days, ascending, and the card precision at `k` of each.
+
+    All inputs have shape (n,), one entry a transaction. On each day a card's score is the highest
+    of its transactions, and it is compromised if one of them is fraudulent; the precision is the
+    number of compromised cards among the `k` highest, divided by `k`, even if the day has fewer
+    cards. With `remove_detected`, a compromised card found in the top `k` of a day is left out on
+    all later days. Equal scores: the smaller card id goes first. Raises ValueError for shapes that
+    differ, a score that is NaN, or `k` below 1.
+    """
+    fraud, score = _checked(fraud, score)
+    if day.shape != score.shape or card.shape != score.shape:
+        raise ValueError(f"day, card: expected shape {score.shape}, got {day.shape}, {card.shape}")
+    if k < 1:
+        raise ValueError(f"k: expected 1 or more, got {k}")
+    days = np.unique(day)
+    precisions = np.zeros(len(days))
+    detected = np.empty(0, dtype=card.dtype)
+    for i, today in enumerate(days):
+        rows = np.flatnonzero(day == today)
+        rows = rows[~np.isin(card[rows], detected)]
+        cards, place = np.unique(card[rows], return_inverse=True)
+        highest = np.full(len(cards), -np.inf)
+        np.maximum.at(highest, place, score[rows])
+        compromised = np.zeros(len(cards), dtype=np.bool_)
+        np.logical_or.at(compromised, place, fraud[rows])
+        top = np.argsort(-highest, kind="stable")[:k]
+        found = cards[top][compromised[top]]
+        precisions[i] = len(found) / k
+        if remove_detected:
+            detected = np.concatenate([detected, found])
+    return days, precisions
+
+
+def card_precision_at_k(
+    day: Ints,
+    card: Ints,
+    score: FloatArray,
+    fraud: Bools,
+    k: int = 100,
+    remove_detected: bool = True,
+) -> float:
+    """Return the mean over the days of `card_precision_by_day`; NaN where there is no day."""
+    _, precisions = card_precision_by_day(day, card, score, fraud, k, remove_detected)
+    return float(precisions.mean()) if len(precisions) else float("nan")
+
+
+def known_compromised_filter(
+    day: Ints,
+    card: Ints,
+    fraud: Bools,
+    *,
+    train_from_day: int,
+    test_from_day: int,
+    test_to_day: int,
+    delay_days: int,
+) -> Bools:
+    """Return which transactions the test keeps, shape (n,): those of cards not yet known.
+
+    Kept are the transactions of days `test_from_day` to `test_to_day`, both included, except those
+    of a card that is known to be compromised by then. A fraud of day f is known on day d if
+    `train_from_day` <= f <= d - `delay_days` - 1: the book takes all frauds of the training period,
+    and for each test day adds those of the day `delay_days` + 1 before it. Frauds before the
+    training period are not looked at, as in the book. `day`, `card`, `fraud` have shape (n,) and
+    must cover the training and the delay period too.
+
+    In the book's protocol training is 7 days, delay 7, test 7: `test_from_day` is
+    `train_from_day` + 14. Raises ValueError where the test would begin before the first label is
+    known (`test_from_day` <= `train_from_day` + `delay_days`) or after it ends.
+    """
+    if not train_from_day + delay_days < test_from_day <= test_to_day:
+        expected = "train_from_day + delay_days < test_from_day <= test_to_day"
+        got = f"{train_from_day} + {delay_days}, {test_from_day}, {test_to_day}"
+        raise ValueError(f"days: expected {expected}, got {got}")
+    cards, place = np.unique(card, return_inverse=True)
+    never = np.iinfo(np.int64).max
+    first_fraud_day = np.full(len(cards), never, dtype=np.int64)
+    counted = np.asarray(fraud, dtype=np.bool_) & (day >= train_from_day)
+    np.minimum.at(first_fraud_day, place[counted], day[counted].astype(np.int64))
+    is_known = first_fraud_day[place] <= day - delay_days - 1
+    is_test = (day >= test_from_day) & (day <= test_to_day)
+    return np.asarray(is_test & ~is_known, dtype=np.bool_)
+
+
+def _checked(fraud: Bools, score: FloatArray) -> tuple[Bools, FloatArray]:
+    fraud = np.asarray(fraud, dtype=np.bool_)
+    score = np.asarray(score, dtype=np.float64)
+    if fraud.ndim != 1 or fraud.shape != score.shape:
+        raise ValueError(f"fraud, score: expected one shape (n,), got {fraud.shape}, {score.shape}")
+    if np.isnan(score).any():
+        raise ValueError("score: expected numbers, got NaN")
+    return fraud, score

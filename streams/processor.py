@@ -1,0 +1,269 @@
+"""The engine: bytes and control records in, emissions and changed state out.
+
+Sans-I/O: no clock, no sockets, no randomness. One processor serves all partitions of a process;
+what it emits and keeps follows from the order of its input alone, never from how that input was
+cut into batches.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actions.money import RateTable
+from actions.outputs import Outputs
+from actions.policy import Policy
+from actions.policy_compiler import compile_policy
+from actions.policy_schema import ModelDeclaration
+from actions.risk import Verdicts
+from features.columns import Cell, Kind
+from features.decode import Batch, Decoder
+from features.hashing import IdHasher
+from features.histories import EntityKey, FeatureEngine
+from features.kernels.walker import evaluate
+from features.plan import Plan
+from features.raw import RawRecord
+from features.records import TrainingExample, Versions
+from online_models.delayed import PendingLabels
+from online_models.versions import ModelVersion, untrained_version
+from streams.deciding import MODEL_EXTERNAL, ActionPass, Scored
+from streams.emissions import Decisions, Output
+from streams.partition import CUSTOMER_PREFIX, PartitionState, Write, hex_key, unhex_key
+
+HISTORY_PREFIX = b"history:"
+
+
+class StateKey(NamedTuple):
+    """Where a piece of state is stored: a partition and a key relative to it."""
+
+    partition: int
+    key: bytes
+
+
+class PartitionWrites(NamedTuple):
+    """State of one partition that changed since the last checkpoint."""
+
+    writes: list[Write]
+    deletes: list[bytes]
+
+
+class Scorer:
+    """One model of the policy: where its inputs are, and the version that scores now."""
+
+    def __init__(self, model: ModelDeclaration, plan: Plan) -> None:
+        self.declaration = model
+        names = [item.name for item in model.inputs]
+        outputs = plan.before_models.outputs
+        self._rows = [outputs[f"model:{model.name}:{name}"] for name in names]
+        external = MODEL_EXTERNAL + model.name
+        self.external = plan.externals.index(external) if external in plan.externals else None
+        self.take(untrained_version(model.name, model.pipeline, names))
+
+    def take(self, version: ModelVersion) -> None:
+        """Score with this version from now on."""
+        self.compiled = version.to_compiled()
+        self.version = version.version
+
+    def inputs(self, before: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the model's inputs, (n, k), from the outputs of the first program."""
+        return np.ascontiguousarray(before[self._rows].T)
+
+
+class Processor:
+    """Features, models and actions of one policy over the partitions of one process.
+
+    `fresh` says that nothing is stored for these partitions yet, so nothing is looked up.
+    """
+
+    def __init__(
+        self, policy: Policy, partitions: Sequence[int], hasher: IdHasher, *, fresh: bool
+    ) -> None:
+        self.policy = policy
+        self.plan = compile_policy(policy, hasher.one)
+        self._fresh = fresh
+        self._decoder = Decoder(hasher, RateTable(policy, hasher.one).convert)
+        self._engine = FeatureEngine(self.plan, partitions, assume_fresh=fresh)
+        self._scorers = {model.name: Scorer(model, self.plan) for model in policy.models}
+        self._deciding = self._scorers.get(policy.costs.model) if policy.costs else None
+        self._actions = ActionPass(policy, self.plan)
+        self._versions = self._current_versions()
+        self.partitions = {
+            partition: PartitionState({m.name: _pending(policy, m) for m in policy.models})
+            for partition in partitions
+        }
+
+    @property
+    def rule_ids(self) -> tuple[str, ...]:
+        """Ids of the rules, in the order of `Decisions.rule_hits`."""
+        return self._actions.rule_ids
+
+    @property
+    def unmatched_label_count(self) -> int:
+        """How many labels named a transaction that no history holds."""
+        return self._engine.unmatched_labels
+
+    def decode(self, raws: Sequence[RawRecord]) -> Batch:
+        """Turn raw records into a batch; bad ones become refused rows."""
+        return self._decoder.decode(raws)
+
+    def missing(self, batch: Batch) -> list[StateKey]:
+        """Return the stored state that this batch needs and that is not in memory.
+
+        Call `load` with what the store has and ask again until nothing is missing: a label's
+        customer may tell of other entities.
+        """
+        if self._fresh:
+            return []
+        keys = [
+            StateKey(owner.partition, _history_key(owner))
+            for owner in self._engine.missing(batch.kinds, batch.cells, batch.partitions)
+        ]
+        for partition, state in self.partitions.items():
+            rows = (batch.partitions == partition) & (batch.kinds != Kind.REFUSED)
+            for customer in state.missing_customers(batch.cells[Cell.CUSTOMER_ID, rows]):
+                keys.append(StateKey(partition, CUSTOMER_PREFIX + hex_key(customer)))
+        return keys
+
+    def load(self, items: Iterable[tuple[StateKey, bytes | None]]) -> None:
+        """Take stored state; None says that nothing is stored under that key."""
+        histories = []
+        for (partition, key), blob in items:
+            if key.startswith(HISTORY_PREFIX):
+                histories.append((_history_owner(partition, key), blob))
+            else:
+                customer = unhex_key(key.removeprefix(CUSTOMER_PREFIX))
+                self.partitions[partition].load_customer(customer, blob)
+        self._engine.load(histories)
+
+    def restore(self, load: Callable[[int, list[bytes]], list[bytes | None]]) -> None:
+        """Take up each partition's clock and pending labels from the store."""
+        for partition, state in self.partitions.items():
+            state.restore(partial(load, partition))
+
+    def apply_model(self, version: ModelVersion) -> None:
+        """Swap in a model version; it scores from the next record on."""
+        self._scorers[version.name].take(version)
+        self._versions = self._current_versions()
+
+    def _current_versions(self) -> Versions:
+        models = {name: scorer.version for name, scorer in self._scorers.items()}
+        return Versions(policy=self.policy.version, models=models)
+
+    def heartbeat(self, ts_ms: int) -> Output:
+        """Let event time pass up to `ts_ms` on every partition."""
+        training = [e for state in self.partitions.values() for e in state.heartbeat(ts_ms)]
+        return Output(training=training)
+
+    def process(self, batch: Batch) -> Output:
+        """Decide every record of the batch, in input order."""
+        output = Output(record_count=len(batch.raws), dead_letter_count=len(batch.refused))
+        for start, stop in _runs(batch.kinds):
+            self._process_run(batch.cut(start, stop), output)
+        return output
+
+    def _process_run(self, batch: Batch, output: Output) -> None:
+        slots = self._engine.update(batch.kinds, batch.cells, batch.partitions)
+        self._actions.apply_profiles(batch, self.partitions)
+        externals = self._actions.externals(batch, self.partitions)
+        before = evaluate(self.plan.before_models, batch.cells, slots, externals)
+        inputs = {name: scorer.inputs(before) for name, scorer in self._scorers.items()}
+        scores = np.full(len(batch.raws), np.nan)
+        for name, scorer in self._scorers.items():
+            model_scores = scorer.compiled.score(inputs[name])
+            if scorer.external is not None:
+                externals[scorer.external] = model_scores
+            if scorer is self._deciding:
+                scores = model_scores
+        after = evaluate(self.plan.after_models, batch.cells, slots, externals)
+        scored = Scored(
+            batch=batch,
+            outputs=Outputs(self.plan, before, after),
+            scores=scores,
+            inputs=inputs[self._deciding.declaration.name] if self._deciding else None,
+            compiled=self._deciding.compiled if self._deciding else None,
+            versions=self._versions,
+        )
+        verdicts = self._actions.verdicts(scored)
+        output.emissions += self._actions.emit(scored, verdicts, self.partitions)
+        output.training += self._advance(batch, inputs)
+        rows = np.flatnonzero(batch.kinds == Kind.TRANSACTION)
+        if rows.size:
+            output.decisions.append(_decisions(scored, verdicts, rows))
+
+    def _advance(
+        self, batch: Batch, inputs: dict[str, NDArray[np.float64]]
+    ) -> list[TrainingExample]:
+        examples: list[TrainingExample] = []
+        for partition, state in self.partitions.items():
+            rows = np.flatnonzero(batch.partitions == partition)
+            own = {name: values[rows] for name, values in inputs.items()}
+            examples += state.advance(batch.kinds[rows], batch.cells[:, rows], own)
+        return examples
+
+    def changes(self) -> dict[int, PartitionWrites]:
+        """Return, by partition, what changed since the last call."""
+        found = {partition: PartitionWrites([], []) for partition in self.partitions}
+        for change in self._engine.changes():
+            write = Write(_history_key(change.owner), change.offset, change.value)
+            found[change.owner.partition].writes.append(write)
+        for partition, state in self.partitions.items():
+            writes, deletes = state.changes()
+            found[partition].writes.extend(writes)
+            found[partition].deletes.extend(deletes)
+        return found
+
+
+def _runs(kinds: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
+    """Cut a batch so that profiles only stand at the head of a run.
+
+    All rows of a run then see the same profiles, and profile columns can be filled at once.
+    """
+    profile = kinds == Kind.PROFILE
+    starts = 1 + np.flatnonzero(profile[1:] & ~profile[:-1])
+    edges = [0, *starts.tolist(), len(kinds)]
+    return ((a, b) for a, b in pairwise(edges) if b > a)
+
+
+def _decisions(scored: Scored, verdicts: Verdicts, rows: NDArray[np.intp]) -> Decisions:
+    batch = scored.batch
+    records = batch.records
+    return Decisions(
+        event_ids=[records[row].event_id for row in rows.tolist()],
+        ts_ms=batch.cells[Cell.TS_MS, rows],
+        customers=batch.cells[Cell.CUSTOMER_ID, rows],
+        cards=batch.cells[Cell.CARD_ID, rows],
+        amounts_minor=batch.cells[Cell.AMOUNT, rows],
+        scores=scored.scores[rows],
+        actions=verdicts.actions[rows],
+        rule_hits=np.hstack([verdicts.hits[rows], verdicts.shadow_hits[rows]]),
+        sequence=batch.first + rows,
+        policy_version=scored.versions.policy,
+        model_versions=_model_text(scored.versions),
+    )
+
+
+def _pending(policy: Policy, model: ModelDeclaration) -> PendingLabels:
+    return PendingLabels(
+        model.name,
+        len(model.inputs),
+        horizon_ms=policy.labels.horizon_ms,
+        legitimate_sample=policy.labels.legitimate_sample,
+        seed=0,
+        cap_count=policy.labels.pending_cap,
+    )
+
+
+def _model_text(versions: Versions) -> str:
+    return ",".join(f"{name}:{number}" for name, number in versions.models.items())
+
+
+def _history_key(owner: EntityKey) -> bytes:
+    return HISTORY_PREFIX + owner.entity.encode() + b":" + hex_key(owner.key)
+
+
+def _history_owner(partition: int, key: bytes) -> EntityKey:
+    entity, text = key.removeprefix(HISTORY_PREFIX).decode().split(":")
+    return EntityKey(partition, entity, unhex_key(text.encode()))

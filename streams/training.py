@@ -1,0 +1,137 @@
+"""The trainers' place in a runtime: when they learn, and when a version goes out.
+
+Versions are published on a fixed grid of event time. Everything that matured before a grid point
+is learned in one canonical order, so a model is the same for any cut of the input into batches
+and for any number of partitions.
+"""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from actions.policy_schema import ModelDeclaration
+from features.records import TrainingExample
+from online_models.trainer import Trainer
+from online_models.versions import ModelVersion, decode_version, encode_version
+from streams.partition import Write
+
+NEVER_MS = 2**62
+
+
+class _Waiting(msgspec.Struct):
+    next_due_ms: int | None
+    examples: list[TrainingExample]
+
+
+class TrainingDesk:
+    """Collects matured examples of one model and publishes its versions on time."""
+
+    def __init__(self, model: ModelDeclaration) -> None:
+        self.every_ms = model.publish_every_ms
+        self.learned_count = 0
+        self._trainer = Trainer(model.name, model.pipeline, [item.name for item in model.inputs])
+        self._examples: list[TrainingExample] = []
+        self._next_due_ms: int | None = None
+        self._version: ModelVersion | None = None
+        self._waiting_dirty = False
+        self._version_dirty = False
+
+    def next_due_ms(self, ts_ms: int) -> int:
+        """Return the grid point at which the next version is due; the first call sets the grid."""
+        if self._next_due_ms is None:
+            self._next_due_ms = (ts_ms // self.every_ms + 1) * self.every_ms
+            self._waiting_dirty = True
+        return self._next_due_ms
+
+    def collect(self, example: TrainingExample) -> None:
+        """Keep a matured example until the next version."""
+        self._examples.append(example)
+        self._waiting_dirty = True
+
+    def grid_point_ms(self, clock_ms: int) -> int:
+        """Return the newest grid point that is not after `clock_ms`."""
+        return clock_ms // self.every_ms * self.every_ms
+
+    def publish(self, clock_ms: int) -> ModelVersion | None:
+        """Learn what was collected; return the version of the newest grid point, if it changed."""
+        point_ms = self.grid_point_ms(clock_ms)
+        self._next_due_ms = point_ms + self.every_ms
+        self._waiting_dirty = True
+        if not self._examples:
+            return None
+        self._examples.sort(key=lambda example: (example.matured_ms, example.event))
+        self._trainer.learn(self._examples)
+        self.learned_count += len(self._examples)
+        self._examples = []
+        self._version = self._trainer.publish(point_ms)
+        self._version_dirty = True
+        return self._version
+
+    def changes(self, prefix: bytes) -> list[Write]:
+        """Return what changed since the last call."""
+        writes = []
+        if self._version_dirty and self._version is not None:
+            writes.append(Write(prefix + b"trainer", 0, self._trainer.state()))
+            writes.append(Write(prefix + b"version", 0, encode_version(self._version)))
+        if self._waiting_dirty:
+            waiting = _Waiting(self._next_due_ms, self._examples)
+            writes.append(Write(prefix + b"waiting", 0, msgspec.msgpack.encode(waiting)))
+        self._waiting_dirty = self._version_dirty = False
+        return writes
+
+    def restore(
+        self, prefix: bytes, load: Callable[[list[bytes]], list[bytes | None]]
+    ) -> ModelVersion | None:
+        """Take up the stored state; return the newest version, to be applied first."""
+        keys = [prefix + name for name in (b"trainer", b"version", b"waiting")]
+        trainer, version, waiting = load(keys)
+        if trainer is not None:
+            self._trainer = Trainer.restore(trainer)
+            self.learned_count = self._trainer.learned_count
+        if waiting is not None:
+            stored = msgspec.msgpack.decode(waiting, type=_Waiting)
+            self._next_due_ms, self._examples = stored.next_due_ms, stored.examples
+        if version is not None:
+            self._version = decode_version(version)
+        return self._version
+
+
+class Training:
+    """The desks of all of a policy's models."""
+
+    def __init__(self, models: Sequence[ModelDeclaration]) -> None:
+        self.desks = {model.name: TrainingDesk(model) for model in models}
+
+    def collect(self, examples: Sequence[TrainingExample]) -> None:
+        """Give each example to its model's desk."""
+        for example in examples:
+            self.desks[example.model].collect(example)
+
+    def next_due_ms(self, ts_ms: int) -> int:
+        """Return when the next version of any model is due."""
+        return min((desk.next_due_ms(ts_ms) for desk in self.desks.values()), default=NEVER_MS)
+
+    def heartbeat_ms(self, clock_ms: int) -> int:
+        """Return the time that has to pass on every partition before what is due is published."""
+        return max(desk.grid_point_ms(clock_ms) for desk in self._due(clock_ms))
+
+    def publish(self, clock_ms: int) -> list[ModelVersion]:
+        """Publish every model that is due and has learned something."""
+        versions = [desk.publish(clock_ms) for desk in self._due(clock_ms)]
+        return [version for version in versions if version is not None]
+
+    def _due(self, clock_ms: int) -> list[TrainingDesk]:
+        return [d for d in self.desks.values() if d.next_due_ms(clock_ms) <= clock_ms]
+
+    def changes(self) -> list[Write]:
+        """Return what changed since the last call, over all models."""
+        return [w for name, desk in self.desks.items() for w in desk.changes(_prefix(name))]
+
+    def restore(self, load: Callable[[list[bytes]], list[bytes | None]]) -> list[ModelVersion]:
+        """Take up every desk's stored state; return the versions to be applied first."""
+        found = [desk.restore(_prefix(name), load) for name, desk in self.desks.items()]
+        return [version for version in found if version is not None]
+
+
+def _prefix(model: str) -> bytes:
+    return model.encode() + b":"

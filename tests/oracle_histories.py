@@ -1,0 +1,218 @@
+"""The slow, obvious truth about histories: plain lists of all arrivals, searched from scratch."""
+
+import math
+from collections.abc import Iterable
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.columns import MISSING, Cell, Cells, Kind, LabelCode, empty_cells
+from features.histories import Change, EntityKey, FeatureEngine
+from features.plan import Aggregate, Comparison, Entity, Plan, Program, SlotField
+
+LEAD = (int(Cell.TS_MS), int(Cell.EVENT_ID), int(Cell.LABEL))
+NO_WHERE: tuple[tuple[int, int, int], ...] = ()
+Where = tuple[tuple[int, int, int], ...]
+Slot = tuple[int, Aggregate, int, int, int, Where, bool]
+Event = dict[int, int]
+Rows = tuple[NDArray[np.uint8], Cells, NDArray[np.uint16]]
+Store = dict[EntityKey, bytearray]
+
+
+def make_entity(name: str, key: Cell, shared: bool, *cells: int) -> Entity:
+    return Entity(name, key, shared, (*LEAD, *sorted(int(c) for c in set(cells))))
+
+
+def make_plan(
+    entities: tuple[Entity, ...],
+    slots: Iterable[Slot],
+    reach_ms: int = 1 << 40,
+    event_cap: int = 4096,
+) -> Plan:
+    """`slots`: (entity, aggregate, value cell, window, delay, where, including current)."""
+    rows: list[list[int]] = []
+    terms: list[tuple[int, int, int]] = []
+    texts: list[str] = []
+    for slot in slots:
+        entity, aggregate, value, window_ms, delay_ms, where, including = slot
+        first = len(terms)
+        terms.extend(where)
+        rows.append(
+            [entity, aggregate, value, window_ms, delay_ms, first, len(terms), int(including)]
+        )
+        texts.append(repr(slot))
+    program = Program(
+        np.zeros((0, 4), np.int64), np.zeros(0), np.zeros(0, np.int64), 0, dict[str, int]()
+    )
+    return Plan(
+        entities,
+        np.array(rows, np.int64).reshape(len(rows), len(SlotField)),
+        np.array(terms, np.int64).reshape(len(terms), 3),
+        tuple(texts),
+        (),
+        program,
+        program,
+        reach_ms,
+        event_cap,
+    )
+
+
+def make_rows(rows: Iterable[tuple[Kind, int, Event]]) -> Rows:
+    """`rows`: (kind, partition, cells)."""
+    listed = list(rows)
+    cells = empty_cells(len(listed))
+    for i, (_, _, event) in enumerate(listed):
+        for cell, value in event.items():
+            cells[cell, i] = value
+    kinds = np.array([kind for kind, _, _ in listed], np.uint8)
+    return kinds, cells, np.array([partition for _, partition, _ in listed], np.uint16)
+
+
+def transaction(partition: int, ts_ms: int, event: int, **fields: int) -> tuple[Kind, int, Event]:
+    cells = {Cell[name.upper()]: value for name, value in fields.items()}
+    lead = {Cell.TS_MS: ts_ms, Cell.EVENT_ID: event, Cell.LABEL: LabelCode.UNKNOWN}
+    return Kind.TRANSACTION, partition, {int(c): int(v) for c, v in (lead | cells).items()}
+
+
+def label(partition: int, event: int, customer: int, code: int) -> tuple[Kind, int, Event]:
+    cells = {Cell.EVENT_ID: event, Cell.CUSTOMER_ID: customer, Cell.LABEL: code}
+    return Kind.LABEL, partition, {int(c): int(v) for c, v in cells.items()}
+
+
+def part(rows: Rows, first: int, last: int) -> Rows:
+    return rows[0][first:last], rows[1][:, first:last], rows[2][first:last]
+
+
+def apply(store: Store, changes: Iterable[Change]) -> None:
+    """Do what the real store does with changes."""
+    for owner, offset, value in changes:
+        if offset == 0:
+            store[owner] = bytearray(value)
+        else:
+            assert offset <= len(store[owner]), "a change must not leave a hole"
+            store[owner][offset : offset + len(value)] = value
+
+
+def fetch(engine: FeatureEngine, store: Store, rows: Rows) -> None:
+    """Load what a batch needs; two rounds must do."""
+    for _ in range(2):
+        wanted = engine.missing(*rows)
+        engine.load((k, bytes(store[k]) if k in store else None) for k in wanted)
+    assert engine.missing(*rows) == []
+
+
+class Oracle:
+    """Expected slot values of rows taken one by one."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.arrivals: dict[tuple[int, int | None, int], list[Event]] = {}
+        self.unmatched_labels = 0
+
+    def take(self, kind: int, partition: int, cells: Event) -> list[float]:
+        values = [math.nan] * len(self.plan.slots)
+        if kind == Kind.LABEL:
+            self._label(partition, cells)
+        if kind != Kind.TRANSACTION:
+            return values
+        for number, entity in enumerate(self.plan.entities):
+            if cells[entity.key] == MISSING:
+                continue
+            events = self._events(number, partition, cells[entity.key])
+            current = next((e for e in events if _order(e) == _order(cells)), None)
+            if current is None:
+                current = dict(cells)
+                events.append(current)
+            for s, slot in enumerate(self.plan.slots.tolist()):
+                if slot[SlotField.ENTITY] == number:
+                    values[s] = self._value(slot, events, current, cells)
+        return values
+
+    def take_all(self, rows: Rows) -> NDArray[np.float64]:
+        kinds, cells, partitions = rows
+        columns = [
+            self.take(int(kinds[i]), int(partitions[i]), dict(enumerate(cells[:, i].tolist())))
+            for i in range(len(kinds))
+        ]
+        return np.array(columns, np.float64).reshape(len(kinds), len(self.plan.slots)).T
+
+    def _events(self, number: int, partition: int, key: int) -> list[Event]:
+        scope = None if self.plan.entities[number].shared else partition
+        return self.arrivals.setdefault((number, scope, key), [])
+
+    def _label(self, partition: int, cells: Event) -> None:
+        names = [entity.key for entity in self.plan.entities]
+        customer = names.index(Cell.CUSTOMER_ID)
+        own = self._events(customer, partition, cells[Cell.CUSTOMER_ID])
+        found = [e for e in own if e[Cell.EVENT_ID] == cells[Cell.EVENT_ID]]
+        if not found:
+            self.unmatched_labels += 1
+            return
+        labelled = max(found, key=_order)
+        for number, entity in enumerate(self.plan.entities):
+            for event in self._events(number, partition, labelled[entity.key]):
+                if _order(event) == _order(labelled):
+                    event[Cell.LABEL] = cells[Cell.LABEL]
+
+    def _value(self, slot: list[int], events: list[Event], current: Event, cells: Event) -> float:
+        newest_ts = current[Cell.TS_MS] - slot[SlotField.DELAY_MS]
+        oldest_ts = newest_ts - slot[SlotField.WINDOW_MS]
+        terms = self.plan.terms[slot[SlotField.TERM_FROM] : slot[SlotField.TERM_TO]].tolist()
+        window = [
+            e
+            for e in sorted(events, key=_order)
+            if oldest_ts < e[Cell.TS_MS] <= newest_ts
+            and (slot[SlotField.INCLUDING_CURRENT] or e is not current)
+            and all(_holds(e[cell], compare, constant) for cell, compare, constant in terms)
+        ]
+        cell = slot[SlotField.VALUE]
+        if cell >= 0:
+            window = [e for e in window if e[cell] != MISSING]
+        if slot[SlotField.AGGREGATE] == Aggregate.SINCE:
+            return float(current[Cell.TS_MS] - window[-1][Cell.TS_MS]) if window else math.nan
+        values = [e[cell] if cell >= 0 else 0 for e in window]
+        return aggregate(Aggregate(slot[SlotField.AGGREGATE]), values, cells.get(cell, MISSING))
+
+
+def _order(event: Event) -> tuple[int, int]:
+    return event[Cell.TS_MS], event[Cell.EVENT_ID]
+
+
+def _holds(value: int, compare: int, constant: int) -> bool:
+    if value == MISSING:
+        return False
+    return {
+        Comparison.EQ: value == constant,
+        Comparison.NE: value != constant,
+        Comparison.LT: value < constant,
+        Comparison.LE: value <= constant,
+        Comparison.GT: value > constant,
+        Comparison.GE: value >= constant,
+    }[Comparison(compare)]
+
+
+def aggregate(kind: Aggregate, values: list[int], current: int) -> float:
+    """Return an aggregate by its definition, with exact fractions."""
+    if kind == Aggregate.COUNT:
+        return float(len(values))
+    if kind == Aggregate.SEEN:
+        return float(current != MISSING and current in values)
+    if kind == Aggregate.DISTINCT:
+        return float(len(set(values)))
+    if kind == Aggregate.SUM:
+        return float(sum(values))
+    if not values:
+        return math.nan
+    if kind == Aggregate.MEAN:
+        return sum(values) / len(values)
+    if kind == Aggregate.STD:
+        mean = Fraction(sum(values), len(values))
+        return math.sqrt(sum((v - mean) ** 2 for v in values) / len(values))
+    pick = {
+        Aggregate.MIN: min(values),
+        Aggregate.MAX: max(values),
+        Aggregate.FIRST: values[0],
+        Aggregate.LAST: values[-1],
+    }
+    return float(pick[kind])

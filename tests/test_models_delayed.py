@@ -1,0 +1,386 @@
+"""Pending labels against a slow, obvious oracle: any cut, any restart, the cap, damage."""
+
+import tracemalloc
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.errors import RecordError
+from online_models import delayed, pending_rows
+from online_models.delayed import PendingLabels
+from online_models.kernels import sample_mask
+
+HORIZON_MS = 20
+SEED = 42
+MASK = 2**64 - 1
+
+
+def splitmix(x):
+    """SplitMix64's output function, from the paper, on Python's integers."""
+    x = (x + 0x9E3779B97F4A7C15) & MASK
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & MASK
+    return x ^ (x >> 31)
+
+
+def in_sample(event, sample, seed=SEED):
+    return (splitmix((event & MASK) ^ splitmix(seed)) >> 11) / 2**53 < sample
+
+
+def values_of(step):
+    return [float(step), step / 3]
+
+
+@dataclass
+class Oracle:
+    """One record at a time: a list of dicts, searched from end to end."""
+
+    sample: float
+    cap: int
+    rows: list = field(default_factory=list)
+    clock: int = -(10**9)
+    dropped: int = 0
+    unmatched: int = 0
+    repeated: int = 0
+
+    def example(self, row, fraud, matured_ms):
+        if not fraud and not in_sample(row["event"], self.sample):
+            return []
+        weight = 1.0 if fraud else 1 / self.sample
+        return [(row["event"], row["ts"], matured_ms, fraud, weight, row["values"])]
+
+    def transaction(self, event, ts, values):
+        number = len(self.rows)
+        known = [
+            row
+            for row in self.rows[max(0, number - self.cap + 1) :]
+            if row["event"] == event
+            and row["state"] != "repeat"
+            and row["ts"] + HORIZON_MS >= self.clock
+        ]
+        state = "repeat" if known else "waits"
+        self.repeated += bool(known)
+        self.rows.append({"event": event, "ts": ts, "values": values, "state": state})
+        if number >= self.cap and self.rows[number - self.cap]["state"] == "waits":
+            self.rows[number - self.cap]["state"] = "dropped"
+            self.dropped += 1
+        return self.tick(ts)
+
+    def tick(self, now):
+        self.clock = max(self.clock, now)
+        due = [
+            row
+            for row in self.rows
+            if row["state"] == "waits" and row["ts"] + HORIZON_MS < self.clock
+        ]
+        out = []
+        for row in sorted(due, key=lambda row: row["ts"]):
+            row["state"] = "matured"
+            out += self.example(row, False, row["ts"] + HORIZON_MS)
+        return out
+
+    def label(self, event, fraud, now):
+        out = self.tick(now)
+        for row in self.rows:
+            if row["event"] == event and row["state"] == "waits":
+                row["state"] = "labelled"
+                return out + self.example(row, fraud, now)
+        self.unmatched += 1
+        return out
+
+
+def oracle_run(stream, sample, cap):
+    oracle, out = Oracle(sample, cap), []
+    for step, (kind, event, ts) in enumerate(stream):
+        if kind == "transaction":
+            out += oracle.transaction(event, ts, values_of(step))
+        elif kind == "tick":
+            out += oracle.tick(ts)
+        else:
+            out += oracle.label(event, kind == "fraud", ts)
+    return out, (oracle.dropped, oracle.unmatched, oracle.repeated)
+
+
+def as_tuple(e):
+    assert e.model == "fraud"
+    return (e.event, e.ts_ms, e.matured_ms, e.fraud, e.weight, e.features)
+
+
+def new(sample=1.0, cap=10**6):
+    return PendingLabels("fraud", 2, HORIZON_MS, sample, SEED, cap)
+
+
+def batch_run(stream, sample, cap, cuts, restarts=frozenset()):
+    """The real thing, cut into batches; a restart goes through a store of blobs."""
+    pending, store, out = new(sample, cap), {}, []
+    clock, batch = -(10**9), []
+    # Without records of other kinds, the clock before each row follows from the rows.
+    has_ticks = any(kind == "tick" for kind, _, _ in stream)
+
+    def flush():
+        if batch:
+            events, ts, values, clocks = zip(*batch, strict=True)
+            clocks_ms = np.array(clocks) if has_ticks else None
+            pending.append(np.array(events), np.array(ts), np.array(values), clocks_ms)
+            batch.clear()
+
+    for step, (kind, event, ts) in enumerate(stream):
+        if kind == "transaction":
+            batch.append((event, ts, values_of(step), clock))
+            clock = max(clock, ts)
+        elif kind == "tick":
+            clock = max(clock, ts)
+        else:
+            flush()
+            clock = max(clock, ts)
+            out += map(as_tuple, pending.mature(clock))
+            example = pending.label(event, kind == "fraud", ts)
+            out += [as_tuple(example)] if example else []
+        if step in cuts or step in restarts or step == len(stream) - 1:
+            flush()
+            out += map(as_tuple, pending.mature(clock))
+        if step in restarts or step == len(stream) - 1:
+            for name, blob in pending.changes():
+                if blob is None:
+                    del store[name]
+                else:
+                    store[name] = blob
+            assert pending.changes() == []
+        if step in restarts:
+            pending = new(sample, cap)
+            pending.load(store)
+    counts = (pending.dropped_count, pending.unmatched_count, pending.repeated_count)
+    return out, counts, store
+
+
+@st.composite
+def streams(draw):
+    """Records in order of arrival: time mostly rises, some are late, some far too late."""
+    steps = draw(
+        st.lists(
+            st.tuples(
+                st.sampled_from(["transaction"] * 8 + ["fraud", "legitimate", "tick"]),
+                st.integers(0, 12),
+                st.integers(0, 6) | st.sampled_from([-5, -30, -21, 0, 0, 25]),
+            ),
+            max_size=60,
+        )
+    )
+    now, stream = 0, []
+    for kind, event, jump in steps:
+        now += max(jump, 0)
+        is_transaction = kind == "transaction"
+        stream.append((kind, event * 7919 - 40_000, now + min(jump, 0) * is_transaction))
+    return stream
+
+
+places = st.frozensets(st.integers(0, 60))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_chunks():
+    """Chunks of four rows, so that short streams cross many of their borders."""
+    patch = pytest.MonkeyPatch()
+    for module in (delayed, pending_rows):
+        patch.setattr(module, "CHUNK_ROWS", 4)
+    patch.setattr(pending_rows, "TABLE_SLOTS_MIN", 4)
+    yield
+    patch.undo()
+
+
+@given(
+    stream=streams(),
+    sample=st.sampled_from([1.0, 0.5]),
+    cap=st.sampled_from([1, 3, 5, 100]),
+    cuts=places,
+    restarts=places,
+)
+def test_any_cut_and_any_restart_give_the_oracles_examples(stream, sample, cap, cuts, restarts):
+    expected, expected_counts = oracle_run(stream, sample, cap)
+    out, counts, store = batch_run(stream, sample, cap, cuts)
+    assert out == expected
+    assert counts == expected_counts
+    one_by_one = batch_run(stream, sample, cap, frozenset(range(60)))
+    assert (out, counts, store) == one_by_one
+    restarted = batch_run(stream, sample, cap, cuts, restarts)
+    assert (out, counts) == restarted[:2]
+
+
+def append(pending, *rows):
+    events, ts = zip(*rows, strict=True)
+    pending.append(np.array(events), np.array(ts), np.array([[1.0, 2.0]] * len(rows)))
+
+
+def test_a_label_at_the_horizon_still_wins_and_one_later_does_not():
+    pending = new()
+    append(pending, (1, 100), (2, 101))
+    assert pending.mature(100 + HORIZON_MS) == []
+    [silent] = pending.mature(101 + HORIZON_MS)
+    assert (silent.event, silent.matured_ms, silent.fraud) == (1, 100 + HORIZON_MS, False)
+    assert pending.label(2, True, 101 + HORIZON_MS).fraud
+    assert pending.label(1, True, 101 + HORIZON_MS) is None
+    assert pending.unmatched_count == 1
+
+
+def test_rows_that_come_after_their_horizon_come_out_where_single_records_would_put_them():
+    rows = [(1, 0), (2, 5), (3, 25), (4, -10), (5, 30)]
+    # Row 3 moves the clock to 25: row 1 is due, row 2 (horizon at 25) not yet. Row 4 is due on
+    # arrival. Row 5 moves the clock to 30: row 2 is due.
+    expected = [1, 4, 2]
+    single, whole = new(), new()
+    out = []
+    for row in rows:
+        append(single, row)
+        out += [e.event for e in single.mature(max(ts for _, ts in rows[: rows.index(row) + 1]))]
+    assert out == expected
+    append(whole, *rows)
+    assert [e.event for e in whole.mature(30)] == expected
+
+
+def test_an_event_has_one_verdict():
+    pending = new()
+    append(pending, (1, 100))
+    assert pending.label(1, False, 105).weight == 1.0
+    assert pending.label(1, True, 106) is None
+    assert pending.label(9, True, 106) is None
+    assert pending.unmatched_count == 2
+    assert pending.mature(10**6) == []
+
+
+def test_the_newest_rows_stay_under_the_cap():
+    pending = new(cap=3)
+    append(pending, *[(event, 100 + event) for event in range(5)])
+    assert (pending.dropped_count, pending.pending_count) == (2, 3)
+    assert pending.label(1, True, 110) is None
+    assert [e.event for e in pending.mature(10**6)] == [2, 3, 4]
+
+
+def test_snapshots_hold_what_a_model_may_see():
+    pending = new()
+    values = np.array([[np.nan, 1.5], [np.inf, -1e101]])
+    pending.append(np.array([1, 2]), np.array([100, 100]), values)
+    values[:] = 7.0
+    assert [e.features for e in pending.mature(10**6)] == [[0.0, 1.5], [0.0, 0.0]]
+
+
+@given(
+    st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=20),
+    st.floats(0, 1),
+    st.integers(0, 2**63 - 1),
+)
+def test_the_sample_is_a_function_of_event_and_seed(events, share, seed):
+    out = np.empty(len(events), dtype=np.bool_)
+    sample_mask(np.array(events, dtype=np.int64), seed, share, out)
+    assert out.tolist() == [in_sample(event, share, seed) for event in events]
+
+
+def test_the_weighted_sample_stands_for_all_legitimate_events():
+    pending = new(sample=0.2)
+    n = 5000
+    pending.append(np.arange(n), np.arange(n), np.zeros((n, 2)))
+    frauds = [pending.label(event, True, n) for event in range(0, n, 50)]
+    told = [pending.label(event, False, n) for event in range(1, n, 50)]
+    silent = pending.mature(10**6)
+    legitimate = [e for e in told if e] + silent
+    assert all(e.weight == 1.0 for e in frauds)
+    assert {e.weight for e in legitimate} == {5.0}
+    # Binomial with n = 4,900 and p = 0.2 has a standard deviation of 28, times 5: 140.
+    assert sum(e.weight for e in legitimate) == pytest.approx(n - len(frauds), abs=600)
+    assert sum(e is not None for e in told) == sum(in_sample(e, 0.2) for e in range(1, n, 50))
+
+
+def test_a_shorter_horizon_applies_to_rows_from_before():
+    pending = new()
+    append(pending, (1, 100))
+    store = dict(pending.changes())
+    shorter = PendingLabels("fraud", 2, 5, 1.0, SEED, 100)
+    shorter.load(store)
+    assert [e.matured_ms for e in shorter.mature(106)] == [105]
+
+
+def test_deleted_chunks_leave_the_store():
+    pending = new()
+    append(pending, *[(event, 100) for event in range(9)])
+    store = dict(pending.changes())
+    assert len(store) == 2 * 3 + 1  # three chunks of four rows, and the head
+    pending.mature(10**6)
+    after = dict(pending.changes())
+    gone = [name for name, blob in after.items() if blob is None]
+    assert gone == [f"{kind}-{n:012d}" for n in (0, 1) for kind in ("rows", "status")]
+    assert sorted(name for name, blob in after.items() if blob) == ["head", f"status-{2:012d}"]
+
+
+def saved():
+    pending = new()
+    append(pending, *[(event, 100) for event in range(6)])
+    return dict(pending.changes())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda b: b.pop("head"), "a blob `head`"),
+        (lambda b: b.pop(f"status-{0:012d}"), "a blob `status-000000000000`, got none"),
+        (lambda b: b.pop(f"rows-{1:012d}"), "known blobs, got `status-000000000001`"),
+        (lambda b: [b.pop(f"{k}-{1:012d}") for k in ("rows", "status")], "a blob `rows-0000"),
+        (lambda b: b.update({"rowz-1": b""}), "known blobs, got `rowz-1`"),
+        (lambda b: b.update({f"rows-{0:012d}": b["head"]}), "kind `rows`, got kind `head`"),
+        (lambda b: b.update({f"rows-{0:012d}": b[f"rows-{1:012d}"]}), "4 rows in every column"),
+        (lambda b: b.update({"head": b["head"][:-1]}), "checksum"),
+    ],
+)
+def test_damaged_blobs_are_named(change, message):
+    blobs = saved()
+    change(blobs)
+    with pytest.raises(RecordError, match=message):
+        new().load(blobs)
+
+
+def test_blobs_of_another_model_are_refused():
+    for other in (
+        PendingLabels("mule", 2, HORIZON_MS, 1.0, SEED, 9),
+        PendingLabels("fraud", 3, HORIZON_MS, 1.0, SEED, 9),
+    ):
+        with pytest.raises(RecordError, match="`fraud` with 2"):
+            other.load(saved())
+    new().load({})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("m", 0, 1, 1.0, 1, 1), "input_count"),
+        (("m", 1, -1, 1.0, 1, 1), "horizon_ms"),
+        (("m", 1, 1, 0.0, 1, 1), "legitimate_sample"),
+        (("m", 1, 1, 1.5, 1, 1), "legitimate_sample"),
+        (("m", 1, 1, 1.0, 1, 0), "cap_count"),
+    ],
+)
+def test_settings_out_of_range_are_refused(arguments, message):
+    with pytest.raises(RecordError, match=message):
+        PendingLabels(*arguments)
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="expected shapes"):
+        new().append(np.arange(2), np.arange(2), np.zeros((2, 3)))
+
+
+def test_seventy_thousand_pending_rows_take_less_than_20_megabytes(monkeypatch):
+    for module in (delayed, pending_rows):
+        monkeypatch.setattr(module, "CHUNK_ROWS", 256)
+    append(new(), (1, 1))  # compiles the kernels before memory is counted
+    rng = np.random.default_rng(3)
+    events, features = rng.integers(-(2**63), 2**63 - 1, 70_000), rng.normal(size=(500, 24))
+    tracemalloc.start()
+    pending = PendingLabels("fraud", 24, HORIZON_MS, 1.0, SEED, 10**6)
+    for start in range(0, 70_000, 500):
+        batch = events[start : start + 500]
+        pending.append(batch, np.full(500, start), features)
+    held_bytes = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert pending.pending_count == 70_000
+    assert held_bytes < 20_000_000
