@@ -1,7 +1,8 @@
-"""What the processor sends out."""
+"""What the processor gives back: records for the topics, and decisions as columns."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,48 +11,42 @@ from features.records import TrainingExample
 
 
 class Emission(NamedTuple):
-    """One message for an output topic: `value` is JSON on a single line."""
+    """One record to be written to an output topic, keyed by customer."""
 
     topic: str
     key: str
     value: bytes
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Decisions:
-    """The decided transactions of one run, as columns of length n in input order.
+    """The verdicts on a run of transactions, one row each, in input order.
 
-    `sequence` is each one's place in the whole input; `amounts_minor` is in the policy's currency;
-    `rule_hits` has a first axis of n.
+    `sequence` are positions in the whole input; `customers` and `cards` keyed hashes, MISSING
+    where a transaction names no card; `amounts_minor` is in the policy's currency; `actions`
+    holds codes, indices into `actions.policy_schema.ACTIONS`; `rule_hits` is (rows, rules), live
+    rules first, then those in shadow.
     """
 
-    event_ids: list[str]
+    event_ids: Sequence[str]
+    sequence: NDArray[np.intp]
     ts_ms: NDArray[np.int64]
     customers: NDArray[np.int64]
     cards: NDArray[np.int64]
     amounts_minor: NDArray[np.int64]
     scores: NDArray[np.float64]
-    actions: NDArray[Any]
-    rule_hits: NDArray[Any]
-    sequence: NDArray[np.int64]
+    actions: NDArray[np.uint8]
+    rule_hits: NDArray[np.bool_]
     policy_version: str
-    model_versions: str
+    model_versions: str  # such as `fraud:12,other:3`
 
 
 @dataclass(slots=True)
 class Output:
-    """What came of a batch or a heartbeat: messages, matured examples, decisions, counts."""
+    """Everything that one step of the processor says to the outside."""
 
     emissions: list[Emission] = field(default_factory=list)
-    training: list[TrainingExample] = field(default_factory=list)
     decisions: list[Decisions] = field(default_factory=list)
+    training: list[TrainingExample] = field(default_factory=list)
     record_count: int = 0
     dead_letter_count: int = 0
-
-    def extend(self, other: "Output") -> None:
-        """Append what `other` holds, and add its counts."""
-        self.emissions += other.emissions
-        self.training += other.training
-        self.decisions += other.decisions
-        self.record_count += other.record_count
-        self.dead_letter_count += other.dead_letter_count

@@ -230,6 +230,7 @@ def test_labels_need_a_customer() -> None:
             "entity `card`: expected a key field, got `card`; did you mean `card_id`",
         ),
         ({"key": "amount"}, "expected a key field, got `amount`"),
+        ({"name": "customer"}, "entity `customer`: expected a key field, got `card_id`"),
         ({"name": "profile"}, "expected a name of its own"),
         ({"name": "a b"}, "expected a name of its own"),
         ({"keep": ("chanel",)}, "expected a field to keep, got `chanel`; did you mean `channel`"),

@@ -83,6 +83,23 @@ def test_a_restart_in_mid_stream_changes_nothing(
     assert store == expected_store
 
 
+def test_a_restart_keeps_the_size_of_a_block_and_so_the_time_of_its_next_trim() -> None:
+    plan = make_plan(keeping(AMOUNT), [], reach_ms=10)
+    owner = EntityKey(0, "customer", 5)
+    times = [*[0] * 16, 100, *[101] * 7]  # a block of 16 fills up, then 100 drops all at 0
+    first = FeatureEngine(plan, [0])
+    first.update(*make_rows(transaction(0, t, i, customer_id=5) for i, t in enumerate(times)))
+    assert first.floor_ts(owner) == 0
+    store: Store = {}
+    apply(store, first.changes())
+    second = FeatureEngine(plan, [0])
+    rows = make_rows([transaction(0, 200, 99, customer_id=5)])
+    fetch(second, store, rows)
+    second.update(*rows)
+    # Eight events would fill a block of 8, and all of them are out of the reach of 200.
+    assert second.floor_ts(owner) == 0
+
+
 def rows_of(blob: bytes | bytearray, width: int) -> list[list[int]]:
     words = np.frombuffer(blob, np.int64)[HEADER_BYTES // 8 :]
     return [[int(word) for word in row] for row in words.reshape(-1, width)]

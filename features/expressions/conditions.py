@@ -12,8 +12,8 @@ from features.columns import Cell
 from features.errors import nearest_name
 from features.expressions.catalogue import VERDICTS
 from features.expressions.parser import Source
-from features.expressions.slots import CUSTOMER, Term, present, sorted_terms
-from features.expressions.types import FIELDS, Declarations, Field, Type, scale
+from features.expressions.slots import Term, present, sorted_terms
+from features.expressions.types import CUSTOMER, FIELDS, Declarations, Field, Type, scale
 from features.plan import Comparison
 
 LABEL = "label"

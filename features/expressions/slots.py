@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.columns import MISSING, Cell
-from features.expressions.types import FIELD_OF_CELL, FIELDS, Declarations, duration_text
+from features.expressions.types import CUSTOMER, FIELD_OF_CELL, FIELDS, Declarations, duration_text
 from features.plan import Aggregate, Comparison, Entity, SlotField, TermField
 
-CUSTOMER = "customer"
 _OF_EARLIER = (Aggregate.FIRST, Aggregate.LAST, Aggregate.SINCE, Aggregate.SEEN)
 _ALWAYS_KEPT = (int(Cell.TS_MS), int(Cell.EVENT_ID), int(Cell.LABEL))
 

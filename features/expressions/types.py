@@ -22,6 +22,7 @@ from features.records import (
 MICRO_DEGREES_PER_DEGREE = 1_000_000
 CURRENCY_EXPONENT_MAX = 4  # ISO 4217 knows 0, 2, 3 and 4
 EVENT_CAP_MIN = 1
+CUSTOMER = "customer"  # the entity through whose history labels are joined
 
 _UNIT_MS = {
     "ms": 1,
@@ -165,7 +166,8 @@ def check_declarations(declarations: Declarations) -> None:
         if entity.name in seen:
             raise MillraceError(f"{where}: expected one declaration, got a second one")
         seen.add(entity.name)
-        _check_field(where, "a key field", entity.key, KEY_FIELDS)
+        keys = ("customer_id",) if entity.name == CUSTOMER else KEY_FIELDS
+        _check_field(where, "a key field", entity.key, keys)
         for name in entity.keep:
             _check_field(where, "a field to keep", name, tuple(FIELDS))
     if not 0 <= declarations.currency_exponent <= CURRENCY_EXPONENT_MAX:
