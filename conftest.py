@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import millrace  # noqa: F401 - first of our own: it says where compiled kernels are kept
+
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 DATA_DIR = Path(os.environ.get("MILLRACE_DATA", Path(__file__).parent.parent / "shared" / "data"))
 SERVICES = ("redis", "kafka")

@@ -31,7 +31,7 @@ _FAULTS = {
     loading.Fault.VERSION: f"format version {blobs.FORMAT_VERSION}",
     loading.Fault.CELLS: "TS_MS, EVENT_ID and LABEL among the kept cells",
     loading.Fault.CAPACITY: "a capacity that is a power of two and holds the events",
-    loading.Fault.LENGTH: "as many bytes as the header promises",
+    loading.Fault.LENGTH: "whole rows of events",
     loading.Fault.ORDER: "events in ascending order of time and id",
 }
 

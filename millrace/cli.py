@@ -1,5 +1,6 @@
 """The command line: parses options, puts the parts together, prints what came of it."""
 
+import gc
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,10 +43,20 @@ def _policy_option(command: Any) -> Any:
     )(command)
 
 
+def _tune_garbage_collection() -> None:
+    """Make full collections rare: the engine makes many small objects and hardly any cycles.
+
+    With Python's defaults a third of a replay went into looking through live objects again.
+    """
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="millrace")
 def main() -> None:
     """Real-time risk and next-best-action engine for banks."""
+    _tune_garbage_collection()
 
 
 @main.command()

@@ -19,19 +19,27 @@ Learn = Callable[[Sequence[float], bool, float], None]
 
 
 def learner(pipeline: Any, inputs: tuple[str, ...]) -> Learn:
-    """Return learn(values, fraud, weight): what `pipeline.learn_one(x, y, w=...)` does.
+    """Return learn(values, fraud, weight): `pipeline.learn_one(x, y, w=...)`, bit for bit.
 
-    The two steps are called directly: the pipeline's routing of arguments costs as much as a
-    quarter of the learning. The scaler counts every example once; River has no weights there.
+    The scaler's learning and scaling run as one pass over River's own dicts, by River's formulas
+    (Welford 1962), and the regression learns through River: a quarter faster than two passes behind
+    the pipeline's routing of arguments. A test holds it to River's own answer, so a River that
+    changes its formula is noticed. The scaler counts every example once, whatever its weight.
     """
     scaler, regression = pipeline.steps.values()
-    scale_learn, scale = scaler.learn_one, scaler.transform_one
+    counts, means, variances = scaler.counts, scaler.means, scaler.vars
     regression_learn = regression.learn_one
 
     def learn(values: Sequence[float], fraud: bool, weight: float) -> None:
-        x = dict(zip(inputs, values, strict=True))
-        scale_learn(x)
-        regression_learn(scale(x), fraud, weight)
+        scaled = {}
+        for name, value in zip(inputs, values, strict=True):
+            counts[name] = count = counts[name] + 1
+            old_mean, variance = means[name], variances[name]
+            means[name] = mean = old_mean + (value - old_mean) / count
+            variance += ((value - old_mean) * (value - mean) - variance) / count
+            variances[name] = variance
+            scaled[name] = (value - mean) / variance**0.5 if variance else 0.0
+        regression_learn(scaled, fraud, weight)
 
     return learn
 

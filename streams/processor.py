@@ -84,6 +84,10 @@ class Processor:
         self.policy = policy
         self.plan = compile_policy(policy, hasher.one)
         self._fresh = fresh
+        self._history_prefixes = {
+            entity.name: HISTORY_PREFIX + entity.name.encode() + b":"
+            for entity in self.plan.entities
+        }
         self._decoder = Decoder(hasher, RateTable(policy, hasher.one).convert)
         self._engine = FeatureEngine(self.plan, partitions, assume_fresh=fresh)
         self._scorers = {model.name: Scorer(model, self.plan) for model in policy.models}
@@ -118,7 +122,7 @@ class Processor:
         if self._fresh:
             return []
         keys = [
-            StateKey(owner.partition, _history_key(owner))
+            StateKey(owner.partition, self._history_prefixes[owner.entity] + hex_key(owner.key))
             for owner in self._engine.missing(batch.kinds, batch.cells, batch.partitions)
         ]
         for partition, state in self.partitions.items():
@@ -206,9 +210,9 @@ class Processor:
     def changes(self) -> dict[int, PartitionWrites]:
         """Return, by partition, what changed since the last call."""
         found = {partition: PartitionWrites([], []) for partition in self.partitions}
-        for change in self._engine.changes():
-            write = Write(_history_key(change.owner), change.offset, change.value)
-            found[change.owner.partition].writes.append(write)
+        for (partition, entity, key), offset, value in self._engine.changes():
+            name = self._history_prefixes[entity] + hex_key(key)
+            found[partition].writes.append(Write(name, offset, value))
         for partition, state in self.partitions.items():
             writes, deletes = state.changes()
             found[partition].writes.extend(writes)
@@ -258,10 +262,6 @@ def _pending(policy: Policy, model: ModelDeclaration) -> PendingLabels:
 
 def _model_text(versions: Versions) -> str:
     return ",".join(f"{name}:{number}" for name, number in versions.models.items())
-
-
-def _history_key(owner: EntityKey) -> bytes:
-    return HISTORY_PREFIX + owner.entity.encode() + b":" + hex_key(owner.key)
 
 
 def _history_owner(partition: int, key: bytes) -> EntityKey:

@@ -115,7 +115,7 @@ def test_a_blob_by_hand() -> None:
     bitmap = (1 << Cell.TS_MS) | (1 << Cell.EVENT_ID) | (1 << Cell.LABEL) | (1 << Cell.AMOUNT)
     words = np.frombuffer(change.value, np.int64).tolist()
     assert change.value[:8] == b"MRHIST\x00\x01"
-    assert words[1:] == [bitmap, 1 | (8 << 32), np.iinfo(np.int64).min, 9, 70, 0, 100]
+    assert words[1:] == [bitmap, 8, np.iinfo(np.int64).min, 9, 70, 0, 100]
 
 
 def test_appended_events_are_written_alone() -> None:
@@ -125,14 +125,17 @@ def test_appended_events_are_written_alone() -> None:
     engine.update(*make_rows(listed[:4]))
     engine.changes()
     engine.update(*make_rows(listed[4:]))
-    header, rows = engine.changes()
-    assert (header.offset, len(header.value)) == (16, 16)
+    (rows,) = engine.changes()
     assert (rows.offset, len(rows.value)) == (HEADER_BYTES + 4 * 4 * 8, 2 * 4 * 8)
     # A late event and a label: from the first changed row on.
     engine.update(*make_rows([transaction(0, 3, 2, customer_id=5, amount=9)]))
-    assert [c.offset for c in engine.changes()] == [16, HEADER_BYTES + 3 * 4 * 8]
+    assert [c.offset for c in engine.changes()] == [HEADER_BYTES + 3 * 4 * 8]
     engine.update(*make_rows([label(0, 4, 5, LabelCode.FRAUD)]))
-    assert [c.offset for c in engine.changes()] == [16, HEADER_BYTES + 5 * 4 * 8]
+    assert [c.offset for c in engine.changes()] == [HEADER_BYTES + 5 * 4 * 8]
+    # The ninth event makes a block of 16 out of one of 8, which the header tells.
+    engine.update(*make_rows(transaction(0, 9, 9 + i, customer_id=5, amount=1) for i in range(2)))
+    header, rows = engine.changes()
+    assert (header.offset, len(header.value), rows.offset) == (16, 16, HEADER_BYTES + 7 * 4 * 8)
     # What changes nothing is not written: a repeated label, a repeated event.
     engine.update(*make_rows([label(0, 4, 5, LabelCode.FRAUD), listed[2]]))
     assert engine.changes() == []
@@ -226,10 +229,10 @@ def with_word(at: int, word: int) -> bytes:
         (b"X" + blob()[1:], "a history's header"),
         (blob()[:7] + b"\x02" + blob()[8:], "format version 1"),
         (with_word(1, 1 << Cell.AMOUNT), "TS_MS, EVENT_ID and LABEL among the kept cells"),
-        (with_word(2, 3 | (7 << 32)), "a capacity that is a power of two"),
-        (with_word(2, 9 | (8 << 32)), "a capacity that is a power of two"),
-        (with_word(2, 2 | (8 << 32)), "as many bytes as the header promises"),
-        (blob() + bytes(8), "as many bytes as the header promises"),
+        (with_word(2, 7), "a capacity that is a power of two"),
+        (with_word(2, 4), "a capacity that is a power of two"),
+        (blob() + blob()[HEADER_BYTES:] * 2, "a capacity that is a power of two"),
+        (blob() + bytes(8), "whole rows of events"),
         (with_word(4, 1 << 50), "events in ascending order of time and id"),
     ],
 )

@@ -156,6 +156,7 @@ def _touch_all(state: State, history: int) -> None:
     while partial >= 0:
         count = state.partials[partial, PartialField.COUNT]
         touch(state.partials, state.dirty, state.control, partial, count)
+        state.partials[partial, PartialField.HEADER] = 1
         partial = state.partials[partial, PartialField.NEXT]
 
 

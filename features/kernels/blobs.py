@@ -1,8 +1,9 @@
 """Histories as bytes to store: only what changed since the last time.
 
 A partial's blob, in little-endian 64-bit words: magic and format version; bitmap of the kept
-cells; event count (low half) and block capacity (high half); floor time; then the events, row by
-row, one word a kept cell. The first two words never change; the rest can be overwritten in place.
+cells; block capacity; floor time; then the events, row by row, one word a kept cell. How many
+there are follows from the length, so that an append is one write. The first two words never
+change; the rest can be overwritten in place.
 """
 
 from enum import IntEnum
@@ -99,7 +100,7 @@ def _pack_one(
     first = 0 if whole else row[PartialField.CHANGED_FROM]
     words[at] = MAGIC | (FORMAT_VERSION << MAGIC_BITS)
     words[at + 1] = fields[EntityField.CELLS]
-    words[at + 2] = row[PartialField.COUNT] | (own[HistoryField.CAPACITY] << 32)
+    words[at + 2] = own[HistoryField.CAPACITY]
     words[at + 3] = own[HistoryField.FLOOR_TS]
     rows_at = at + HEADER_WORDS
     end = _pack_rows(layout, state, entity, row, first, words, rows_at)
@@ -108,13 +109,16 @@ def _pack_one(
     owner[ChangeField.ENTITY] = entity
     owner[ChangeField.PARTITION] = row[PartialField.PARTITION]
     owner[ChangeField.KEY] = own[HistoryField.KEY]
-    offset = 0 if whole else MUTABLE_WORD
-    count = _note_change(changes, count, owner, offset, at + offset, end if whole else rows_at)
+    if whole:
+        count = _note_change(changes, count, owner, 0, at, end)
+    elif row[PartialField.HEADER]:
+        count = _note_change(changes, count, owner, MUTABLE_WORD, at + MUTABLE_WORD, rows_at)
     if not whole and end > rows_at:
         offset = HEADER_WORDS + first * fields[EntityField.KEPT_COUNT]
         count = _note_change(changes, count, owner, offset, rows_at, end)
     row[PartialField.DIRTY] = 0
     row[PartialField.WHOLE] = 0
+    row[PartialField.HEADER] = 0
     return end, count
 
 

@@ -114,13 +114,14 @@ def add_partial(state: State, history: int, partition: int) -> int:
     row[PartialField.DIRTY] = 0
     row[PartialField.WHOLE] = 1
     row[PartialField.CHANGED_FROM] = 0
+    row[PartialField.HEADER] = 0
     state.histories[history, HistoryField.PARTIAL] = partial
     return partial
 
 
 @njit(cache=True)
 def touch(partials: Table, dirty: Table, control: Table, partial: int, changed_from: int) -> None:
-    """Note that a partial's header, and its events from `changed_from` on, must be stored."""
+    """Note that a partial's events from `changed_from` on must be stored."""
     if not partials[partial, PartialField.DIRTY]:
         partials[partial, PartialField.DIRTY] = 1
         partials[partial, PartialField.CHANGED_FROM] = changed_from

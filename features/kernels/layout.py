@@ -92,6 +92,7 @@ class PartialField(IntEnum):
     DIRTY = 4
     WHOLE = 5  # the stored value can't be patched: it must be replaced
     CHANGED_FROM = 6  # first event of the partial that differs from what is stored
+    HEADER = 7  # the stored capacity or floor time is out of date
 
 
 class Control(IntEnum):

@@ -76,12 +76,12 @@ def fault(words: Table, start: int, end: int) -> int:
     bitmap = words[start + 1]
     if bitmap < 0 or bitmap & _LEAD_BITS != _LEAD_BITS:
         return Fault.CELLS.value
-    count, capacity = words[start + 2] & 0xFFFFFFFF, words[start + 2] >> 32
-    if capacity < CAPACITY_MIN or capacity & (capacity - 1) or count > capacity:
-        return Fault.CAPACITY.value
     width = _bit_count(bitmap)
+    count, capacity = (end - start - HEADER_WORDS) // width, words[start + 2]
     if end - start != HEADER_WORDS + count * width:
         return Fault.LENGTH.value
+    if capacity < CAPACITY_MIN or capacity & (capacity - 1) or count > capacity:
+        return Fault.CAPACITY.value
     for i in range(1, count):
         at = start + HEADER_WORDS + i * width
         before = at - width
@@ -176,7 +176,8 @@ def _adopt(
     """Merge one blob into a history; False where the arena must grow first."""
     own = state.histories[history]
     at = item[ItemField.FROM]
-    stored, stored_capacity = words[at + 2] & 0xFFFFFFFF, words[at + 2] >> 32
+    width = _bit_count(words[at + 1])
+    stored, stored_capacity = (item[ItemField.TO] - at - HEADER_WORDS) // width, words[at + 2]
     total = min(own[HistoryField.COUNT] + stored, layout.event_cap)
     capacity = min(max(stored_capacity, own[HistoryField.CAPACITY]), capacity_for(layout.event_cap))
     capacity = max(capacity, capacity_for(total))
