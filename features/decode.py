@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import orjson
 from msgspec import Struct
+from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from features.columns import MISSING, Cell, Cells, Kind, LabelCode, empty_cells
@@ -27,6 +28,7 @@ from features.records import (
 
 ONE_TOPIC = "events"  # a topic that carries every kind of record
 MICRO = 1_000_000
+_FIELDS = Transaction.__struct_fields__
 
 KIND_OF: dict[type, Kind] = {
     Transaction: Kind.TRANSACTION,
@@ -131,33 +133,46 @@ class Decoder:
     ) -> None:
         count = len(transactions)
         cells = empty_cells(count)
-        texts: list[str | None] = []
-        for name in ID_FIELDS:
-            texts += [getattr(t, name) for t in transactions]
-        cells[Cell.EVENT_ID : Cell.IP + 1] = self._hasher.many(texts).reshape(-1, count)
+        # One tuple a record and one transposition: a third of the time of reading by attribute.
+        columns = dict(zip(_FIELDS, zip(*map(astuple, transactions), strict=True), strict=True))
+        self._fill_ids(cells, columns)
         codes = self._codes
         for offset, name in enumerate(CODE_FIELDS):
-            cells[Cell.TYPE + offset] = [codes[getattr(t, name)] for t in transactions]
-        cells[Cell.TS_MS] = [t.ts_ms for t in transactions]
-        cells[Cell.MCC] = [MISSING if t.mcc is None else t.mcc for t in transactions]
-        cells[Cell.LAT] = [MISSING if t.lat is None else round(t.lat * MICRO) for t in transactions]
-        cells[Cell.LON] = [MISSING if t.lon is None else round(t.lon * MICRO) for t in transactions]
+            cells[Cell.TYPE + offset] = [codes[code] for code in columns[name]]
+        cells[Cell.TS_MS] = columns["ts_ms"]
         cells[Cell.LABEL] = LabelCode.UNKNOWN
-        amounts = np.fromiter((t.amount_minor for t in transactions), np.int64, count)
+        for cell, name, scale in (
+            (Cell.MCC, "mcc", 1),
+            (Cell.LAT, "lat", MICRO),
+            (Cell.LON, "lon", MICRO),
+        ):
+            cells[cell] = _whole(columns[name], scale)
+        amounts = np.array(columns["amount_minor"], dtype=np.int64)
         cells[Cell.AMOUNT], known = self._convert_money(
             amounts, cells[Cell.CURRENCY], cells[Cell.TS_MS]
         )
-        self._fill_balances(cells, transactions)
+        balances = _whole(columns["balance_minor"], 1)
+        present = balances != MISSING
+        if present.any():
+            # A balance of which nothing is known is converted as if it were nothing, and left out.
+            converted, _ = self._convert_money(
+                np.where(present, balances, 0), cells[Cell.CURRENCY], cells[Cell.TS_MS]
+            )
+            cells[Cell.BALANCE] = np.where(present, converted, MISSING)
         batch.cells[:, rows] = cells
         for position in np.flatnonzero(~known).tolist():
             self._refuse_currency(batch, int(rows[position]), transactions[position])
 
-    def _fill_balances(self, cells: Cells, transactions: list[Any]) -> None:
-        present = np.array([t.balance_minor is not None for t in transactions])
-        if present.any():
-            balances = np.array([t.balance_minor or 0 for t in transactions], dtype=np.int64)
-            converted, _ = self._convert_money(balances, cells[Cell.CURRENCY], cells[Cell.TS_MS])
-            cells[Cell.BALANCE] = np.where(present, converted, MISSING)
+    def _fill_ids(self, cells: Cells, columns: dict[str, tuple[Any, ...]]) -> None:
+        """Hash all ids of a batch in one call; a field that no record carries costs nothing."""
+        texts: list[str | None] = []
+        present = []
+        for offset, name in enumerate(ID_FIELDS):
+            column = columns[name]
+            if column[0] is not None or any(text is not None for text in column):
+                present.append(Cell.EVENT_ID + offset)
+                texts += column
+        cells[present] = self._hasher.many(texts).reshape(len(present), -1)
 
     def _refuse_currency(self, batch: Batch, row: int, transaction: Transaction) -> None:
         batch.kinds[row] = Kind.REFUSED
@@ -167,6 +182,19 @@ class Decoder:
         error = RecordError("$.currency", expected, repr(transaction.currency))
         batch.refused.append((row, error))
         batch.refused.sort(key=lambda item: item[0])
+
+
+def _whole(column: tuple[float | None, ...], scale: int) -> NDArray[np.int64]:
+    """Return numbers times `scale` as integers, rounded half to even; None becomes MISSING."""
+    if column.count(None) == len(column):
+        return np.full(len(column), MISSING)
+    if scale == 1:
+        return np.array([MISSING if value is None else value for value in column], dtype=np.int64)
+    numbers = np.array(column, dtype=np.float64)  # None becomes NaN
+    absent = np.isnan(numbers)
+    return np.where(
+        absent, MISSING, np.rint(np.where(absent, 0.0, numbers) * scale).astype(np.int64)
+    )
 
 
 class _CodeHashes(dict[str | None, int]):

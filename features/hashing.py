@@ -1,6 +1,8 @@
 """Strings become 64-bit keyed hashes once, at ingest; everything stored uses those."""
 
 from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +30,17 @@ class IdHasher:
         out = np.empty(len(texts), dtype=np.int64)
         if not texts:
             return out
-        encoded = [b"" if text is None else text.encode() for text in texts]
-        data = np.frombuffer(b"".join(encoded), dtype=np.uint8)
-        ends = np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)))
+        absent = None in texts
+        present = [text or "" for text in texts] if absent else texts
+        joined = "".join(present)  # type: ignore[arg-type]
+        if joined.isascii():  # one character is one byte: no id needs to be encoded by itself
+            encoded: Sequence[Any] = present
+            data = np.frombuffer(joined.encode(), dtype=np.uint8)
+        else:
+            encoded = [text.encode() for text in present]  # type: ignore[union-attr]
+            data = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+        ends = np.fromiter(accumulate(map(len, encoded)), np.int64, len(encoded))
         siphash_many(data, ends, self._k0, self._k1, out, MISSING)
-        if None in texts:
+        if absent:
             out[[i for i, text in enumerate(texts) if text is None]] = MISSING
         return out

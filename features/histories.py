@@ -10,6 +10,7 @@ from features.columns import Cells
 from features.errors import MillraceError, nearest_name
 from features.kernels import blobs, histories, index, loading
 from features.kernels.arena import capacity_for
+from features.kernels.families import compile_layout
 from features.kernels.layout import (
     NEVER_MS,
     SIZE_CLASS_COUNT,
@@ -20,12 +21,11 @@ from features.kernels.layout import (
     PartialField,
     Scratch,
     State,
-    compile_layout,
 )
 from features.plan import Plan
 
 _TABLE_ROWS_MIN = 1024
-_ARENA_WORDS_MIN = 1 << 16
+_ARENA_WORDS_MIN = 1 << 20
 _FAULTS = {
     loading.Fault.NO_HISTORY: "a history's header",
     loading.Fault.VERSION: f"format version {blobs.FORMAT_VERSION}",
@@ -235,9 +235,8 @@ class FeatureEngine:
         if need == Need.ARENA:
             used = int(state.control[Control.ARENA_USED])
             needed = used + int(state.control[Control.WORDS_NEEDED])
-            arena = np.empty(max(2 * len(state.arena), needed), dtype=np.int64)
-            arena[:used] = state.arena[:used]
-            self._state = state._replace(arena=arena)
+            # In place where the allocator can: a copy would for a moment need twice the memory.
+            state.arena.resize(needed + max(used // 4, _ARENA_WORDS_MIN), refcheck=False)
             return
         if state.control[Control.PARTIAL_COUNT] >= len(state.partials):
             state = state._replace(partials=_doubled(state.partials), dirty=_doubled(state.dirty))

@@ -22,7 +22,7 @@ from streams.private_redis import PrivateRedis
 from streams.redis_store import RedisStore
 
 SIMULATION_FILE = "simulation.json"
-CHECKPOINT_MS = 5_000  # a replay that is cut off starts again: it need not write ten times a second
+CHECKPOINT_MS = 10_000  # a replay that is cut off starts again: it need not write ten times a second
 
 
 @dataclass(frozen=True, slots=True)

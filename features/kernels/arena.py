@@ -6,8 +6,6 @@ the partition that the event came from. When a block is trimmed depends on nothi
 and the block's capacity, and the capacity is stored: so a restart changes nothing.
 """
 
-from numba import njit
-
 from features.columns import Cells
 from features.kernels.index import (
     add,
@@ -18,6 +16,7 @@ from features.kernels.index import (
     tables_full,
     touch,
 )
+from features.kernels.jit import kernel
 from features.kernels.layout import (
     CAPACITY_MIN,
     Control,
@@ -31,7 +30,7 @@ from features.kernels.layout import (
 )
 
 
-@njit(cache=True)
+@kernel
 def capacity_for(count: int) -> int:
     """Return the smallest block capacity that holds `count` events."""
     capacity = CAPACITY_MIN
@@ -40,7 +39,7 @@ def capacity_for(count: int) -> int:
     return capacity
 
 
-@njit(cache=True)
+@kernel
 def _size_class(capacity: int) -> int:
     size_class = 0
     while (CAPACITY_MIN << size_class) < capacity:
@@ -48,7 +47,7 @@ def _size_class(capacity: int) -> int:
     return size_class
 
 
-@njit(cache=True)
+@kernel
 def allocate(layout: Layout, state: State, entity: int, capacity: int) -> int:
     """Return the start of a block, or -1 with Control.WORDS_NEEDED set."""
     size_class = _size_class(capacity)
@@ -65,7 +64,7 @@ def allocate(layout: Layout, state: State, entity: int, capacity: int) -> int:
     return start
 
 
-@njit(cache=True)
+@kernel
 def release(state: State, entity: int, start: int, capacity: int) -> None:
     """Give a block back to the free list of its size."""
     size_class = _size_class(capacity)
@@ -73,7 +72,7 @@ def release(state: State, entity: int, start: int, capacity: int) -> None:
     state.free[entity, size_class] = start
 
 
-@njit(cache=True)
+@kernel
 def later_than(arena: Table, start: int, count: int, ts_ms: int) -> int:
     """Return the first of `count` positions with a time above `ts_ms`, or `count`."""
     if count == 0 or arena[start + count - 1] <= ts_ms:
@@ -86,7 +85,7 @@ def later_than(arena: Table, start: int, count: int, ts_ms: int) -> int:
     return low
 
 
-@njit(cache=True)
+@kernel
 def locate(arena: Table, start: int, capacity: int, count: int, ts_ms: int, event: int) -> int:
     """Return the first of `count` positions whose (time, event) isn't below the given pair."""
     position = later_than(arena, start, count, ts_ms)
@@ -100,7 +99,7 @@ def locate(arena: Table, start: int, capacity: int, count: int, ts_ms: int, even
     return position
 
 
-@njit(cache=True)
+@kernel
 def find_event(
     arena: Table, start: int, capacity: int, count: int, ts_ms: int, event: int
 ) -> tuple[int, bool]:
@@ -114,7 +113,7 @@ def find_event(
     return position, there
 
 
-@njit(cache=True)
+@kernel
 def rank(arena: Table, tags: int, position: int, count: int, partition: int, own_count: int) -> int:
     """Return how many of a partition's `own_count` events stand before `position`.
 
@@ -127,7 +126,7 @@ def rank(arena: Table, tags: int, position: int, count: int, partition: int, own
     return own_count
 
 
-@njit(cache=True)
+@kernel
 def recount(layout: Layout, state: State, entity: int, history: int) -> None:
     """Count the partials again after events were dropped; the changed ones lose their patches."""
     row = state.histories[history]
@@ -149,7 +148,7 @@ def recount(layout: Layout, state: State, entity: int, history: int) -> None:
         partial = own[PartialField.NEXT]
 
 
-@njit(cache=True)
+@kernel
 def _touch_all(state: State, history: int) -> None:
     """Have every partial's header stored: it tells the capacity and the floor of them all."""
     partial = state.histories[history, HistoryField.PARTIAL]
@@ -160,7 +159,7 @@ def _touch_all(state: State, history: int) -> None:
         partial = state.partials[partial, PartialField.NEXT]
 
 
-@njit(cache=True)
+@kernel
 def _drop(layout: Layout, state: State, entity: int, history: int, dropped: int) -> None:
     """Drop the oldest `dropped` events."""
     row = state.histories[history]
@@ -177,7 +176,7 @@ def _drop(layout: Layout, state: State, entity: int, history: int, dropped: int)
     _touch_all(state, history)
 
 
-@njit(cache=True)
+@kernel
 def _move(layout: Layout, state: State, entity: int, history: int, capacity: int) -> bool:
     """Move a history to a block of `capacity`; False where the arena must grow first."""
     start = allocate(layout, state, entity, capacity)
@@ -197,7 +196,7 @@ def _move(layout: Layout, state: State, entity: int, history: int, capacity: int
     return True
 
 
-@njit(cache=True)
+@kernel
 def make_room(layout: Layout, state: State, entity: int, history: int, ts_ms: int) -> bool:
     """Make room for one more event; False where the arena must grow first."""
     row = state.histories[history]
@@ -220,7 +219,7 @@ def make_room(layout: Layout, state: State, entity: int, history: int, ts_ms: in
     return True
 
 
-@njit(cache=True)
+@kernel
 def prepare(
     layout: Layout,
     state: State,
@@ -247,7 +246,7 @@ def prepare(
     return Need.NOTHING.value
 
 
-@njit(cache=True)
+@kernel
 def insert_at(
     entities: Table,
     kept: Table,

@@ -9,8 +9,8 @@ change; the rest can be overwritten in place.
 from enum import IntEnum
 
 import numpy as np
-from numba import njit
 
+from features.kernels.jit import kernel
 from features.kernels.layout import (
     Control,
     EntityField,
@@ -39,7 +39,7 @@ class ChangeField(IntEnum):
     TO = 5
 
 
-@njit(cache=True)
+@kernel
 def measure(layout: Layout, state: State) -> int:
     """Return how many words `pack` needs for the partials touched since it last ran."""
     words = 0
@@ -52,7 +52,7 @@ def measure(layout: Layout, state: State) -> int:
     return words
 
 
-@njit(cache=True)
+@kernel
 def _pack_rows(
     layout: Layout, state: State, entity: int, row: Table, first: int, words: Table, at: int
 ) -> int:
@@ -76,7 +76,7 @@ def _pack_rows(
     return end
 
 
-@njit(cache=True)
+@kernel
 def _note_change(changes: Table, count: int, owner: Table, offset: int, first: int, to: int) -> int:
     """Append a change, given in words; returns the new count."""
     for column in range(3):
@@ -87,7 +87,7 @@ def _note_change(changes: Table, count: int, owner: Table, offset: int, first: i
     return count + 1
 
 
-@njit(cache=True)
+@kernel
 def _pack_one(
     layout: Layout, state: State, partial: int, words: Table, at: int, changes: Table, count: int
 ) -> tuple[int, int]:
@@ -122,7 +122,7 @@ def _pack_one(
     return end, count
 
 
-@njit(cache=True)
+@kernel
 def pack(layout: Layout, state: State, words: Table, changes: Table) -> int:
     """Write what must be stored to `words` and forget that it had to be.
 

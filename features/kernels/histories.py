@@ -1,12 +1,12 @@
 """A whole batch against the histories: insert, compute, label. The rows keep their order."""
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from features.columns import MISSING, Cell, Cells, Kind
 from features.kernels.arena import find_event, insert_at, prepare, rank
 from features.kernels.index import find, find_partial, owner_code, touch
+from features.kernels.jit import kernel
 from features.kernels.layout import (
     NOT_REACHED,
     SAME_CUSTOMER,
@@ -25,7 +25,7 @@ from features.kernels.windows import compute
 _LABEL_COLUMN = 2  # of every block: see features.plan.Entity.kept
 
 
-@njit(cache=True)
+@kernel
 def update(
     layout: Layout,
     state: State,
@@ -74,7 +74,7 @@ def update(
     return Need.NOTHING.value
 
 
-@njit(cache=True)
+@kernel
 def _take_event(
     entities: Table,
     kept: Table,
@@ -121,13 +121,13 @@ def _take_event(
     return history, position
 
 
-@njit(cache=True)
+@kernel
 def _find(layout: Layout, state: State, entity: int, key: int, partition: int) -> int:
     owner = owner_code(layout.entities, entity, partition)
     return int(find(state.lookup, state.histories, key, owner))
 
 
-@njit(cache=True)
+@kernel
 def _find_labelled(
     layout: Layout, state: State, cells: Cells, row: int, partition: int
 ) -> tuple[int, int]:
@@ -146,7 +146,7 @@ def _find_labelled(
     return history, position
 
 
-@njit(cache=True)
+@kernel
 def _other_key(layout: Layout, state: State, history: int, position: int, entity: int) -> int:
     """Return the key of another entity of a customer's event, MISSING where it needs no label."""
     column = layout.entities[entity, EntityField.LABEL_KEY]
@@ -159,7 +159,7 @@ def _other_key(layout: Layout, state: State, history: int, position: int, entity
     return int(state.arena[at])
 
 
-@njit(cache=True)
+@kernel
 def _set_label(
     layout: Layout,
     state: State,
@@ -188,7 +188,7 @@ def _set_label(
     touch(state.partials, state.dirty, state.control, partial, changed_from)
 
 
-@njit(cache=True)
+@kernel
 def _take_label(layout: Layout, state: State, cells: Cells, row: int, partition: int) -> None:
     """Set a label in the customer's history and wherever else slots depend on it."""
     label = cells[Cell.LABEL, row]
@@ -215,7 +215,7 @@ def _take_label(layout: Layout, state: State, cells: Cells, row: int, partition:
             _set_label(layout, state, entity, other, at, label, partition)
 
 
-@njit(cache=True)
+@kernel
 def _note_absent(
     layout: Layout, state: State, entity: int, key: int, partition: int, absent: Table, count: int
 ) -> int:
@@ -228,7 +228,7 @@ def _note_absent(
     return count + 1
 
 
-@njit(cache=True)
+@kernel
 def absentees(
     layout: Layout,
     state: State,

@@ -5,8 +5,8 @@ references, atomically, for each array of a tuple at each call, which came to 1 
 """
 
 import numpy as np
-from numba import njit
 
+from features.kernels.jit import kernel
 from features.kernels.layout import (
     NEVER_MS,
     Control,
@@ -18,7 +18,7 @@ from features.kernels.layout import (
 )
 
 
-@njit(cache=True)
+@kernel
 def owner_code(entities: Table, entity: int, partition: int) -> int:
     """Return the code of an entity kind and, where it is local, its partition."""
     if entities[entity, EntityField.SHARED]:
@@ -26,7 +26,7 @@ def owner_code(entities: Table, entity: int, partition: int) -> int:
     return (entity << 32) | (partition + 1)
 
 
-@njit(cache=True)
+@kernel
 def _home(lookup: Table, key: int, owner: int) -> int:
     # Keys may be small numbers (codes) as well as hashes: multiply and fold (MurmurHash3's mix).
     x = np.uint64(key) ^ (np.uint64(owner) * np.uint64(0x9E3779B97F4A7C15))
@@ -35,7 +35,7 @@ def _home(lookup: Table, key: int, owner: int) -> int:
     return int(np.int64(x & np.uint64(lookup.shape[0] - 1)))
 
 
-@njit(cache=True)
+@kernel
 def find(lookup: Table, histories: Table, key: int, owner: int) -> int:
     """Return the history of `key`, or -1."""
     at = _home(lookup, key, owner)
@@ -47,7 +47,7 @@ def find(lookup: Table, histories: Table, key: int, owner: int) -> int:
     return -1
 
 
-@njit(cache=True)
+@kernel
 def _place(lookup: Table, key: int, owner: int, history: int) -> None:
     at = _home(lookup, key, owner)
     while lookup[at, 1]:
@@ -56,7 +56,7 @@ def _place(lookup: Table, key: int, owner: int, history: int) -> None:
     lookup[at, 1] = history + 1
 
 
-@njit(cache=True)
+@kernel
 def tables_full(state: State) -> bool:
     """Say whether there may be no room for one more history and one more partial."""
     count = int(state.control[Control.HISTORY_COUNT])
@@ -67,7 +67,7 @@ def tables_full(state: State) -> bool:
     )
 
 
-@njit(cache=True)
+@kernel
 def add(state: State, key: int, owner: int) -> int:
     """Add an empty history of `key`, which must have none; there must be room."""
     history = int(state.control[Control.HISTORY_COUNT])
@@ -84,7 +84,7 @@ def add(state: State, key: int, owner: int) -> int:
     return history
 
 
-@njit(cache=True)
+@kernel
 def rebuild(state: State) -> None:
     """Fill an index of zeros from the table of histories."""
     for history in range(state.control[Control.HISTORY_COUNT]):
@@ -92,7 +92,7 @@ def rebuild(state: State) -> None:
         _place(state.lookup, row[HistoryField.KEY], row[HistoryField.OWNER], history)
 
 
-@njit(cache=True)
+@kernel
 def find_partial(histories: Table, partials: Table, history: int, partition: int) -> int:
     """Return the partial of `partition`, or -1."""
     partial = int(histories[history, HistoryField.PARTIAL])
@@ -101,7 +101,7 @@ def find_partial(histories: Table, partials: Table, history: int, partition: int
     return partial
 
 
-@njit(cache=True)
+@kernel
 def add_partial(state: State, history: int, partition: int) -> int:
     """Add an empty partial, of which nothing is stored yet; there must be room."""
     partial = int(state.control[Control.PARTIAL_COUNT])
@@ -119,7 +119,7 @@ def add_partial(state: State, history: int, partition: int) -> int:
     return partial
 
 
-@njit(cache=True)
+@kernel
 def touch(partials: Table, dirty: Table, control: Table, partial: int, changed_from: int) -> None:
     """Note that a partial's events from `changed_from` on must be stored."""
     if not partials[partial, PartialField.DIRTY]:

@@ -9,10 +9,10 @@ Loops over the batch are innermost, so that the cost of dispatch is paid once pe
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from features.columns import MISSING, Cell, Cells
+from features.kernels.jit import kernel
 from features.kernels.opcodes import Opcode
 from features.plan import Program
 
@@ -39,7 +39,7 @@ _HOUR_MS = 3_600_000
 _RADIANS_PER_MICRO_DEGREE = math.pi / 180.0 / MICRO_DEGREES
 
 
-@njit(cache=True)
+@kernel
 def _day_of_month(day: int) -> int:
     """Return the day of the month of a day counted from 1970-01-01 (Hinnant, days_from_civil)."""
     day_of_era = (day + 719_468) % 146_097
@@ -51,7 +51,7 @@ def _day_of_month(day: int) -> int:
     return day_of_year - (153 * month_from_march + 2) // 5 + 1
 
 
-@njit(cache=True)
+@kernel
 def _calendar(op: int, r: Floats, d: int, cells: Ints) -> None:
     for i in range(r.shape[1]):
         if cells[_TS_MS, i] == _ABSENT:
@@ -64,7 +64,7 @@ def _calendar(op: int, r: Floats, d: int, cells: Ints) -> None:
             r[d, i] = _day_of_month(cells[_TS_MS, i] // _DAY_MS)
 
 
-@njit(cache=True)
+@kernel
 def _distance(r: Floats, d: int, a: int, b: int, cells: Ints, slots: Floats) -> None:
     """Haversine distance in km; all coordinates in micro-degrees (Sinnott 1984)."""
     for i in range(r.shape[1]):
@@ -80,7 +80,7 @@ def _distance(r: Floats, d: int, a: int, b: int, cells: Ints, slots: Floats) -> 
         r[d, i] = 2.0 * EARTH_RADIUS_KM * math.asin(math.sqrt(1.0 if chord > 1.0 else chord))
 
 
-@njit(cache=True)
+@kernel
 def _scaled(r: Floats, d: int, rows: Floats, a: int, scale: float) -> None:
     if scale == 1.0:
         for i in range(r.shape[1]):
@@ -90,7 +90,7 @@ def _scaled(r: Floats, d: int, rows: Floats, a: int, scale: float) -> None:
             r[d, i] = rows[a, i] / scale if scale != 0.0 else np.nan
 
 
-@njit(cache=True)
+@kernel
 def _read(
     op: int, r: Floats, d: int, a: int, b: int, floats: Floats, cells: Ints, slots: Floats,
     given: Floats,
@@ -126,7 +126,7 @@ def _read(
     return True
 
 
-@njit(cache=True)
+@kernel
 def _hashes(op: int, r: Floats, d: int, a: int, b: int, ints: Ints, cells: Ints) -> None:
     """Compare strings by their hashes; a missing one is neither equal nor different."""
     n = r.shape[1]
@@ -152,14 +152,14 @@ def _hashes(op: int, r: Floats, d: int, a: int, b: int, ints: Ints, cells: Ints)
             r[d, i] = 1.0 if (found == wanted) & (cells[a, i] != _ABSENT) else 0.0
 
 
-@njit(cache=True)
+@kernel
 def _power(x: float, y: float) -> float:
     if np.isnan(x) or np.isnan(y) or (x == 0.0 and y < 0.0):
         return np.nan
     return math.pow(x, y)
 
 
-@njit(cache=True)
+@kernel
 def _arithmetic(op: int, r: Floats, d: int, a: int, b: int) -> None:
     n = r.shape[1]
     if op == _ADD:
@@ -191,7 +191,7 @@ def _arithmetic(op: int, r: Floats, d: int, a: int, b: int) -> None:
             r[d, i] = r[a, i] if r[a, i] == r[a, i] else r[b, i]
 
 
-@njit(cache=True)
+@kernel
 def _compare(op: int, r: Floats, d: int, a: int, b: int) -> None:
     n = r.shape[1]
     if op == _LT:
@@ -214,7 +214,7 @@ def _compare(op: int, r: Floats, d: int, a: int, b: int) -> None:
             r[d, i] = 1.0 if (abs(r[a, i]) > 0.0) | (abs(r[b, i]) > 0.0) else 0.0
 
 
-@njit(cache=True)
+@kernel
 def _member(op: int, r: Floats, d: int, a: int, first: int, floats: Floats) -> None:
     wanted = op == _IN_K
     for i in range(r.shape[1]):
@@ -224,7 +224,7 @@ def _member(op: int, r: Floats, d: int, a: int, first: int, floats: Floats) -> N
         r[d, i] = 1.0 if (found == wanted) & (r[a, i] == r[a, i]) else 0.0
 
 
-@njit(cache=True)
+@kernel
 def _with_constant(op: int, r: Floats, d: int, a: int, constant: float) -> None:
     n = r.shape[1]
     if op == _ADD_K:
@@ -256,7 +256,7 @@ def _with_constant(op: int, r: Floats, d: int, a: int, constant: float) -> None:
             r[d, i] = 1.0 if (r[a, i] < constant) | (r[a, i] > constant) else 0.0
 
 
-@njit(cache=True)
+@kernel
 def _unary(op: int, r: Floats, d: int, a: int) -> None:
     n = r.shape[1]
     if op == _NEG:
@@ -282,7 +282,7 @@ def _unary(op: int, r: Floats, d: int, a: int) -> None:
             r[d, i] = 0.0 if abs(r[a, i]) > 0.0 else 1.0
 
 
-@njit(cache=True)
+@kernel
 def _walk(
     code: Ints, floats: Floats, ints: Ints, cells: Ints, slots: Floats, given: Floats,
     registers: Floats, results: Floats,

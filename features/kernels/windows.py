@@ -11,11 +11,11 @@ Everything here runs for every event, hence the bare arrays: see features.kernel
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from features.columns import MISSING, Cells
 from features.kernels.arena import later_than
+from features.kernels.jit import kernel
 from features.kernels.layout import (
     Control,
     EntityField,
@@ -25,40 +25,11 @@ from features.kernels.layout import (
     Method,
     Table,
 )
-from features.plan import Aggregate, Comparison, TermField
+from features.kernels.terms import qualifies, tally
+from features.plan import Aggregate
 
 
-@njit(cache=True)
-def _holds(value: int, comparison: int, constant: int) -> bool:
-    if value == MISSING:
-        return False
-    if comparison == Comparison.EQ:
-        return value == constant
-    if comparison == Comparison.NE:
-        return value != constant
-    if comparison == Comparison.LT:
-        return value < constant
-    if comparison == Comparison.LE:
-        return value <= constant
-    if comparison == Comparison.GT:
-        return value > constant
-    return value >= constant
-
-
-@njit(cache=True)
-def _qualifies(
-    arena: Table, block: int, capacity: int, terms: Table, first: int, last: int
-) -> bool:
-    """Say whether terms [first, last) hold of the event whose first column is at `block`."""
-    # All terms, without leaving early: what holds of an event is hard to guess.
-    holds = True
-    for term in range(first, last):
-        value = arena[block + terms[term, TermField.CELL] * capacity]
-        holds &= _holds(value, terms[term, TermField.COMPARISON], terms[term, TermField.CONSTANT])
-    return holds
-
-
-@njit(cache=True)
+@kernel
 def _gather(
     arena: Table,
     start: int,
@@ -88,12 +59,12 @@ def _gather(
     for i in range(low, high):
         value = arena[base + i] if column >= 0 else 0
         values[total] = value
-        holds = _qualifies(arena, start + i, capacity, terms, first, last)
+        holds = qualifies(arena, start + i, capacity, terms, first, last)
         total += 1 if holds and value != MISSING and i != skip else 0
     return total
 
 
-@njit(cache=True)
+@kernel
 def _newest(
     arena: Table,
     start: int,
@@ -116,12 +87,12 @@ def _newest(
         value = arena[start + column * capacity + i] if column >= 0 else 0
         if i == skip or value == MISSING or (wanted != MISSING and value != wanted):
             continue
-        if _qualifies(arena, start + i, capacity, terms, first, last):
+        if qualifies(arena, start + i, capacity, terms, first, last):
             return i
     return -1
 
 
-@njit(cache=True)
+@kernel
 def _std(values: Table, first: int, total: int) -> float:
     """Return the population standard deviation: two passes around the mean, oldest first."""
     whole = 0
@@ -135,7 +106,7 @@ def _std(values: Table, first: int, total: int) -> float:
     return math.sqrt(squares / count)
 
 
-@njit(cache=True)
+@kernel
 def _distinct(values: Table, first: int, total: int, table: Table, generation: int) -> int:
     """Count different values with a hash set that is never cleared, only stamped."""
     size = 4
@@ -155,19 +126,9 @@ def _distinct(values: Table, first: int, total: int, table: Table, generation: i
     return count
 
 
-@njit(cache=True)
+@kernel
 def _reduce(aggregate: int, values: Table, first: int, total: int) -> float:
     """Return a plain aggregate of `values[first:total]`."""
-    if aggregate == Aggregate.COUNT:
-        return float(total - first)
-    if aggregate == Aggregate.SUM or aggregate == Aggregate.MEAN:
-        # Exact integer sums: no drift, and no dependence on the order of additions.
-        whole = 0
-        for i in range(first, total):
-            whole += values[i]
-        if aggregate == Aggregate.SUM:
-            return float(whole)
-        return whole / (total - first) if total > first else np.nan
     if first == total:
         return np.nan
     if aggregate == Aggregate.FIRST:
@@ -184,7 +145,7 @@ def _reduce(aggregate: int, values: Table, first: int, total: int) -> float:
     return float(result)
 
 
-@njit(cache=True)
+@kernel
 def _count(
     members: Table,
     families: Table,
@@ -203,7 +164,49 @@ def _count(
         slot_values[members[member, MemberField.OUTPUT], row] = count
 
 
-@njit(cache=True)
+@kernel
+def _sum_up(
+    arena: Table,
+    start: int,
+    capacity: int,
+    families: Table,
+    family: int,
+    members: Table,
+    terms: Table,
+    positions: Table,
+    high: int,
+    skip: int,
+    row: int,
+    slot_values: NDArray[np.float64],
+) -> None:
+    """Fill counts, sums and means: narrow windows first, each wider one adds what is older."""
+    column = families[family, FamilyField.VALUE_COLUMN]
+    first, last = families[family, FamilyField.TERM_FROM], families[family, FamilyField.TERM_TO]
+    member_from = families[family, FamilyField.MEMBER_FROM]
+    count, total = int(np.int64(0)), int(np.int64(0))  # bare zeros would compile once more
+    for member in range(families[family, FamilyField.MEMBER_TO] - 1, member_from - 1, -1):
+        low = positions[members[member, MemberField.LOW_BOUND]]
+        more, sum_more = tally(arena, start, capacity, terms, first, last, column, low, high)
+        count, total = count + more, total + sum_more
+        if low <= skip < high:
+            less, sum_less = tally(
+                arena, start, capacity, terms, first, last, column, skip, skip + 1
+            )
+            count, total = count - less, total - sum_less
+        high = low
+        output, aggregate = (
+            members[member, MemberField.OUTPUT],
+            members[member, MemberField.AGGREGATE],
+        )
+        if aggregate == Aggregate.COUNT:
+            slot_values[output, row] = count
+        elif aggregate == Aggregate.SUM:
+            slot_values[output, row] = total
+        elif count > 0:
+            slot_values[output, row] = total / count
+
+
+@kernel
 def _search(
     arena: Table,
     start: int,
@@ -225,7 +228,6 @@ def _search(
     `current` is the record's own value of the family's cell.
     """
     first, last = families[family, FamilyField.MEMBER_FROM], families[family, FamilyField.MEMBER_TO]
-    column = families[family, FamilyField.VALUE_COLUMN]
     matching = members[first, MemberField.AGGREGATE] == Aggregate.SEEN
     newest = -1
     if not matching or current != MISSING:
@@ -242,10 +244,11 @@ def _search(
         elif within and members[member, MemberField.AGGREGATE] == Aggregate.SINCE:
             slot_values[output, row] = ts_ms - arena[start + newest]
         elif within:
+            column = members[member, MemberField.COLUMN]
             slot_values[output, row] = arena[start + column * capacity + newest]
 
 
-@njit(cache=True)
+@kernel
 def _accumulate(
     arena: Table,
     start: int,
@@ -287,7 +290,7 @@ def _accumulate(
         slot_values[members[member, MemberField.OUTPUT], row] = value
 
 
-@njit(cache=True)
+@kernel
 def compute(
     entities: Table,
     bounds: Table,
@@ -334,6 +337,11 @@ def compute(
             _search(
                 arena, start, capacity, families, family, members, terms, positions, high, skip,
                 ts_ms, current, row, slot_values,
+            )  # fmt: skip
+        elif method == Method.TALLY:
+            _sum_up(
+                arena, start, capacity, families, family, members, terms, positions, high, skip,
+                row, slot_values,
             )  # fmt: skip
         else:
             _accumulate(

@@ -1,0 +1,255 @@
+"""From a plan to the tables that the history kernels walk."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.columns import MISSING, Cell
+from features.kernels.layout import (
+    NOT_REACHED,
+    SAME_CUSTOMER,
+    SPAN_MS_MAX,
+    EntityField,
+    FamilyField,
+    Layout,
+    MemberField,
+    Method,
+    RangeField,
+    Table,
+)
+from features.plan import Aggregate, Comparison, Plan, SlotField
+
+
+def compile_layout(plan: Plan) -> Layout:
+    """Return the tables of `plan`; raises ValueError where the plan contradicts itself."""
+    if plan.event_cap < 1:
+        raise ValueError(f"event_cap: expected at least 1, got {plan.event_cap}")
+    _check_kept(plan)
+    customer = _customer(plan)
+    entities = np.zeros((len(plan.entities), len(EntityField)), dtype=np.int64)
+    kept: list[int] = []
+    bounds: list[int] = []
+    families: list[list[int]] = []
+    members: list[list[int]] = []
+    terms: list[list[int]] = []
+    for number, entity in enumerate(plan.entities):
+        row = entities[number]
+        row[EntityField.KEY_CELL] = entity.key
+        row[EntityField.SHARED] = entity.shared
+        row[EntityField.WIDTH] = len(entity.kept) + entity.shared
+        row[EntityField.KEPT_FROM] = len(kept)
+        row[EntityField.KEPT_COUNT] = len(entity.kept)
+        row[EntityField.LABEL_KEY] = _label_key(plan, number, customer)
+        row[EntityField.CELLS] = sum(1 << cell for cell in entity.kept)
+        row[EntityField.BOUND_FROM] = len(bounds)
+        row[EntityField.FAMILY_FROM] = len(families)
+        _compile_entity(plan, number, bounds, families, members, terms)
+        row[EntityField.BOUND_TO] = len(bounds)
+        row[EntityField.FAMILY_TO] = len(families)
+        kept.extend(entity.kept)
+    return Layout(
+        entities=entities,
+        kept=np.array(kept, dtype=np.int64),
+        bounds=np.array(bounds, dtype=np.int64),
+        families=_table(families, len(FamilyField)),
+        members=_table(members, len(MemberField)),
+        terms=_table(terms, len(RangeField)),
+        reach_ms=min(plan.reach_ms, SPAN_MS_MAX),
+        event_cap=plan.event_cap,
+        customer=customer,
+    )
+
+
+def _table(rows: list[list[int]], width: int) -> Table:
+    return np.array(rows, dtype=np.int64).reshape(len(rows), width)
+
+
+def _span_ms(slot: NDArray[np.int64]) -> tuple[int, int]:
+    """Return (delay, delay + window) of a slot, clipped."""
+    delay_ms = min(int(slot[SlotField.DELAY_MS]), SPAN_MS_MAX)
+    return delay_ms, min(delay_ms + int(slot[SlotField.WINDOW_MS]), SPAN_MS_MAX)
+
+
+def _compile_entity(
+    plan: Plan,
+    number: int,
+    bounds: list[int],
+    families: list[list[int]],
+    members: list[list[int]],
+    terms: list[list[int]],
+) -> None:
+    """Append the bounds, families, members and terms of one entity to the tables."""
+    kept = plan.entities[number].kept
+    slots = [int(s) for s in np.flatnonzero(plan.slots[:, SlotField.ENTITY] == number)]
+    spans = {s: _span_ms(plan.slots[s]) for s in slots}
+    distances = sorted({distance for span in spans.values() for distance in span})
+    bound_of = {distance: len(bounds) + i for i, distance in enumerate(distances)}
+    bounds.extend(distances)
+    groups: dict[_Family, list[int]] = {}
+    for s in slots:
+        groups.setdefault(_family(plan, s, kept, spans[s][0]), []).append(s)
+    for family, group in groups.items():
+        families.append(
+            [
+                family.value,
+                -1 if family.value < 0 else kept.index(family.value),
+                len(terms),
+                len(terms) + len(family.ranges),
+                bound_of[family.delay_ms],
+                family.including_current,
+                len(members),
+                len(members) + len(group),
+                family.method,
+            ]
+        )
+        terms.extend(list(row) for row in family.ranges)
+        for s in sorted(group, key=lambda s: -spans[s][1]):
+            aggregate, value = int(plan.slots[s, SlotField.AGGREGATE]), _value(plan, s)
+            column = -1 if value < 0 else kept.index(value)
+            members.append([s, aggregate, bound_of[spans[s][1]], column])
+
+
+class _Family(NamedTuple):
+    """What slots must have in common to be found together."""
+
+    value: int
+    ranges: tuple[tuple[int, int, int, int], ...]
+    delay_ms: int
+    including_current: int
+    method: int
+    matching: bool
+
+
+def _family(plan: Plan, slot: int, kept: tuple[int, ...], delay_ms: int) -> _Family:
+    aggregate, value = plan.slots[slot, SlotField.AGGREGATE], _value(plan, slot)
+    terms = list(_terms(plan, slot))
+    if aggregate in (Aggregate.LAST, Aggregate.SINCE) and value >= 0:
+        # That the value is known is one more condition: slots that ask for several values of the
+        # same newest event, such as its latitude and longitude, are then found by one search.
+        terms.append((value, int(Comparison.GT), int(MISSING)))
+        value = -1
+    return _Family(
+        value,
+        _ranges(terms, kept),
+        delay_ms,
+        int(plan.slots[slot, SlotField.INCLUDING_CURRENT]),
+        int(_method(plan, slot)),
+        bool(aggregate == Aggregate.SEEN),
+    )
+
+
+def _ranges(
+    terms: list[tuple[int, int, int]], kept: tuple[int, ...]
+) -> tuple[tuple[int, int, int, int], ...]:
+    """Return terms as rows of RangeField; conditions on one cell become one range."""
+    lowest, highest = int(MISSING) + 1, np.iinfo(np.int64).max
+    found: dict[int, tuple[int, int]] = {}
+    excluded: list[tuple[int, int, int, int]] = []
+    for cell, comparison, constant in terms:
+        column = kept.index(cell)
+        low, high = found.get(column, (lowest, highest))
+        match Comparison(comparison):
+            case Comparison.NE:
+                excluded.append((column, constant, constant, 1))
+                continue
+            case Comparison.EQ:
+                low, high = max(low, constant), min(high, constant)
+            case Comparison.LT:
+                # Nothing is below the lowest value: the range stays empty, and in 64 bits.
+                high = min(high, max(constant, lowest) - 1)
+            case Comparison.LE:
+                high = min(high, constant)
+            case Comparison.GT:
+                low = max(low, min(constant, highest - 1) + 1)
+                high = high if constant < highest else lowest - 1
+            case Comparison.GE:
+                low = max(low, constant)
+        found[column] = (low, high)
+    plain = [(column, low, high, 0) for column, (low, high) in found.items()]
+    return tuple(sorted({*plain, *excluded}))
+
+
+def _value(plan: Plan, slot: int) -> int:
+    """Return the cell that a slot aggregates; COUNT has none, whatever the plan says."""
+    if plan.slots[slot, SlotField.AGGREGATE] == Aggregate.COUNT:
+        return -1
+    return int(plan.slots[slot, SlotField.VALUE])
+
+
+def _method(plan: Plan, slot: int) -> Method:
+    aggregate = plan.slots[slot, SlotField.AGGREGATE]
+    if aggregate in (Aggregate.SEEN, Aggregate.SINCE, Aggregate.LAST):
+        return Method.SEARCH
+    if aggregate == Aggregate.COUNT and not _terms(plan, slot):
+        return Method.ENDS
+    if aggregate in (Aggregate.COUNT, Aggregate.SUM, Aggregate.MEAN):
+        return Method.TALLY
+    return Method.GATHER
+
+
+def _terms(plan: Plan, slot: int) -> tuple[tuple[int, int, int], ...]:
+    row = plan.slots[slot]
+    terms = plan.terms[int(row[SlotField.TERM_FROM]) : int(row[SlotField.TERM_TO])]
+    return tuple((int(cell), int(compare), int(constant)) for cell, compare, constant in terms)
+
+
+def _cells_read(plan: Plan, slot: int) -> set[int]:
+    cells = {cell for cell, _, _ in _terms(plan, slot)}
+    value = _value(plan, slot)
+    return cells if value < 0 else cells | {value}
+
+
+def _check_kept(plan: Plan) -> None:
+    lead = (int(Cell.TS_MS), int(Cell.EVENT_ID), int(Cell.LABEL))
+    for entity in plan.entities:
+        rest = [int(cell) for cell in entity.kept[3:]]
+        valid = tuple(entity.kept[:3]) == lead and rest == sorted(set(rest) - set(lead))
+        if not valid or any(not 0 <= cell < 63 for cell in rest):
+            raise ValueError(
+                f"entity {entity.name}: expected kept cells {lead} and then ascending cells "
+                f"from 0 to 62, got {entity.kept}"
+            )
+    for slot, row in enumerate(plan.slots):
+        text, number = plan.slot_texts[slot], int(row[SlotField.ENTITY])
+        if not 0 <= number < len(plan.entities):
+            raise ValueError(f"slot `{text}`: expected one of {len(plan.entities)} entities")
+        if row[SlotField.WINDOW_MS] < 0 or row[SlotField.DELAY_MS] < 0:
+            raise ValueError(f"slot `{text}`: expected a window and delay of at least 0 ms")
+        if _value(plan, slot) < 0 and row[SlotField.AGGREGATE] not in (
+            Aggregate.COUNT,
+            Aggregate.SINCE,
+        ):
+            raise ValueError(f"slot `{text}`: expected a cell to aggregate, got none")
+        lacking = sorted(_cells_read(plan, slot) - set(plan.entities[number].kept))
+        if lacking:
+            names = ", ".join(Cell(cell).name for cell in lacking)
+            raise ValueError(
+                f"slot `{text}`: entity {plan.entities[number].name} doesn't keep {names}"
+            )
+
+
+def _customer(plan: Plan) -> int:
+    """Return the entity that labels are joined through: a local one where there is a choice."""
+    found = [i for i, entity in enumerate(plan.entities) if entity.key == Cell.CUSTOMER_ID]
+    return min(found, key=lambda i: (plan.entities[i].shared, i), default=-1)
+
+
+def _label_key(plan: Plan, number: int, customer: int) -> int:
+    """Return where the customer's history keeps the key of an entity that needs labels."""
+    needed = any(
+        Cell.LABEL in _cells_read(plan, slot)
+        for slot, row in enumerate(plan.slots)
+        if row[SlotField.ENTITY] == number
+    )
+    if number == customer or not needed:
+        return NOT_REACHED
+    entity = plan.entities[number]
+    if customer >= 0 and entity.key == Cell.CUSTOMER_ID:
+        return SAME_CUSTOMER
+    if customer < 0 or entity.key not in plan.entities[customer].kept:
+        raise ValueError(
+            f"entity {entity.name}: its slots read labels, so the customer's history must keep "
+            f"{Cell(entity.key).name}"
+        )
+    return plan.entities[customer].kept.index(entity.key)

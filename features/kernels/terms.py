@@ -1,0 +1,64 @@
+"""Which events qualify: the conditions of a slot, as ranges of the stored cells."""
+
+import numpy as np
+
+from features.columns import MISSING
+from features.kernels.jit import kernel
+from features.kernels.layout import RangeField, Table
+
+MOST = np.iinfo(np.int64).max
+
+
+@kernel
+def qualifies(arena: Table, block: int, capacity: int, terms: Table, first: int, last: int) -> bool:
+    """Say whether terms [first, last) hold of the event whose first column is at `block`."""
+    # All terms, without leaving early: what holds of an event is hard to guess.
+    holds = True
+    for term in range(first, last):
+        value = arena[block + terms[term, RangeField.COLUMN] * capacity]
+        inside = terms[term, RangeField.LOW] <= value and value <= terms[term, RangeField.HIGH]
+        holds &= (inside != (terms[term, RangeField.NEGATED] != 0)) and value != MISSING
+    return holds
+
+
+@kernel
+def tally(
+    arena: Table,
+    start: int,
+    capacity: int,
+    terms: Table,
+    first: int,
+    last: int,
+    column: int,
+    low: int,
+    high: int,
+) -> tuple[int, int]:
+    """Return how many events of [low, high) qualify, and the sum of their values.
+
+    Where `column` is -1 only the count means something. At most one term is read in a loop that
+    the compiler can vectorise: about 0.3 ns an event, against 4 in the general one.
+    """
+    count, total = 0, 0
+    if last - first > 1:
+        for i in range(low, high):
+            value = arena[start + column * capacity + i] if column >= 0 else 0
+            holds = qualifies(arena, start + i, capacity, terms, first, last)
+            holds &= value != MISSING
+            count += holds
+            total += value if holds else 0
+        return count, total
+    term_column, least, most, negated = column, MISSING + 1, MOST, False
+    if last > first:
+        term_column = terms[first, RangeField.COLUMN]
+        least, most = terms[first, RangeField.LOW], terms[first, RangeField.HIGH]
+        negated = terms[first, RangeField.NEGATED] != 0
+    # Unsigned positions spare numba's test for negative ones.
+    tested = np.uint64(start + term_column * capacity + low)
+    summed = np.uint64(start + column * capacity + low) if column >= 0 else tested
+    for i in range(np.uint64(max(high - low, 0))):
+        value, key = arena[summed + i], arena[tested + i]
+        holds = ((least <= key) & (key <= most)) != negated
+        holds &= (key != MISSING) & (value != MISSING)
+        count += holds
+        total += value if holds else 0
+    return count, total
