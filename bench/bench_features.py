@@ -1,6 +1,6 @@
 """Histories and expressions of the bank policy, with 5,000 customers of 60 events each.
 
-Each transaction enters the histories of four to six entities, and every slot of the policy is
+Each transaction enters the histories of five or six entities, and every slot of the policy is
 computed over exact windows of up to 90 days. `changes` is what a checkpoint after 4,096
 transactions has to write.
 """

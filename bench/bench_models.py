@@ -125,7 +125,7 @@ def test_pending_labels(measure: Measure, lesson: Lesson, is_smoke: bool) -> Non
         pending.append(events, ts_ms, lesson.rows[:BATCH])
         pending.mature(now_ms)
         for event in events[::LABEL_EVERY].tolist():
-            pending.label(event, True, now_ms)
+            pending.label(event, True)
 
     for _ in range(2 if is_smoke else WEEK_MS // HOUR_MS):
         step(*prepare())

@@ -1,5 +1,6 @@
 """Fixtures of the benchmarks, and what of a run is kept in the results."""
 
+import gc
 from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
@@ -26,6 +27,18 @@ STATISTICS = ("min", "max", "mean", "median", "stddev", "iqr", "rounds", "iterat
 def is_smoke(pytestconfig: pytest.Config) -> bool:
     """Return whether each benchmark only has to run once: set-up is then kept small."""
     return bool(pytestconfig.getoption("benchmark_disable"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def as_the_command_line_runs() -> Iterator[None]:
+    """Set the garbage collector as the command line does: the figures are of that program."""
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+    yield
+    gc.set_threshold(*before)
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from features.columns import Cells
 from features.errors import MillraceError, nearest_name
-from features.kernels import blobs, histories, index, loading
+from features.kernels import arena, blobs, histories, index, loading
 from features.kernels.arena import capacity_for
 from features.kernels.families import compile_layout
 from features.kernels.layout import (
@@ -45,11 +45,14 @@ class EntityKey(NamedTuple):
 
 
 class Change(NamedTuple):
-    """Bytes to store: `offset` 0 replaces the whole blob, else overwrites from that byte."""
+    """Bytes to store: `offset` 0 replaces the whole blob, else overwrites from that byte.
+
+    `value` is a view of a buffer that all changes of one call share; nobody writes to it again.
+    """
 
     owner: EntityKey
     offset: int
-    value: bytes
+    value: memoryview
 
 
 class HistoryError(MillraceError):
@@ -215,7 +218,7 @@ class FeatureEngine:
         words = np.empty(blobs.measure(self._layout, self._state), dtype=np.int64)
         table = np.empty((2 * touched_count, len(blobs.ChangeField)), dtype=np.int64)
         count = blobs.pack(self._layout, self._state, words, table)
-        data, names = words.tobytes(), self._names
+        data, names = words.data.cast("B"), self._names
         return [
             Change(EntityKey(partition, names[number], key), offset, data[first:to])
             for number, partition, key, offset, first, to in table[:count].tolist()
@@ -229,14 +232,25 @@ class FeatureEngine:
             raise ValueError(f"expected an entity of the plan, got `{owner.entity}`{hint}")
         return number
 
+    def _make_room(self) -> None:
+        """Have room in the arena: by sliding blocks together where a quarter is free, or more."""
+        state = self._state
+        used = int(state.control[Control.ARENA_USED])
+        if arena.free_words(self._layout, state) * 4 >= used:
+            count = int(state.control[Control.HISTORY_COUNT])
+            starts = state.histories[:count, HistoryField.START]
+            arena.compact(self._layout, state, np.argsort(starts, kind="stable"))
+            used = int(state.control[Control.ARENA_USED])
+        needed = used + int(state.control[Control.WORDS_NEEDED])
+        if needed > len(state.arena):
+            # In place where the allocator can: a copy would for a moment need twice the memory.
+            state.arena.resize(needed + max(used // 8, _ARENA_WORDS_MIN), refcheck=False)
+
     def _grow(self, need: int) -> None:
         """Double what a kernel ran out of."""
         state = self._state
         if need == Need.ARENA:
-            used = int(state.control[Control.ARENA_USED])
-            needed = used + int(state.control[Control.WORDS_NEEDED])
-            # In place where the allocator can: a copy would for a moment need twice the memory.
-            state.arena.resize(needed + max(used // 4, _ARENA_WORDS_MIN), refcheck=False)
+            self._make_room()
             return
         if state.control[Control.PARTIAL_COUNT] >= len(state.partials):
             state = state._replace(partials=_doubled(state.partials), dirty=_doubled(state.dirty))

@@ -48,15 +48,17 @@ class _Context(NamedTuple):
     action_names: tuple[str, ...]
     rule_ids: tuple[str, ...]
     policy_version: str
-    model_versions: str
 
 
 class _Columns(NamedTuple):
+    """Rows of a block; `versions` are codes, numbering the block's texts of model versions."""
+
     event_ids: list[str]
     ts_ms: NDArray[np.int64]
     scores: NDArray[np.float64]
     action_codes: NDArray[np.int64]
     rule_hits: NDArray[np.bool_]
+    versions: NDArray[np.int64]
 
 
 class DecisionsWriter:
@@ -71,6 +73,7 @@ class DecisionsWriter:
         self._waiting: list[_Columns] = []
         self._waiting_count = 0
         self._context: _Context | None = None
+        self._versions: dict[str, int] = {}  # a new version comes often: no block ends for it
         self._batches: list[Any] = []
         self._batched_count = 0
         self._file = pa.parquet.ParquetWriter(
@@ -105,7 +108,7 @@ class DecisionsWriter:
             raise ValueError(f"decisions: expected {expected}, got {shapes}")
         known = self._context.action_names if self._context is not None else ()
         names, codes = _coded(actions, action_names, known)
-        context = _Context(names, tuple(rule_ids), policy_version, model_versions)
+        context = _Context(names, tuple(rule_ids), policy_version)
         if context != self._context:
             self._flush()
             self._context = context
@@ -115,6 +118,7 @@ class DecisionsWriter:
             np.array(scores, dtype=np.float64),
             codes,
             hits.copy(),
+            np.full(count, self._versions.setdefault(model_versions, len(self._versions))),
         )
         self._waiting.append(own)
         self._waiting_count += count
@@ -149,10 +153,12 @@ class DecisionsWriter:
             np.concatenate([part.scores for part in self._waiting]),
             np.concatenate([part.action_codes for part in self._waiting]),
             np.concatenate([part.rule_hits for part in self._waiting]),
+            np.concatenate([part.versions for part in self._waiting]),
         )
-        self._waiting, self._waiting_count = [], 0
-        batch = _record_batch(rows, self._context)
-        self._hash.update(_row_bytes(rows, self._context, batch.column("event_id")))
+        versions = tuple(self._versions)
+        self._waiting, self._waiting_count, self._versions = [], 0, {}
+        batch = _record_batch(rows, self._context, versions)
+        self._hash.update(_row_bytes(rows, self._context, versions, batch.column("event_id")))
         self._batches.append(batch)
         self._batched_count += batch.num_rows
         if self._batched_count >= ROW_GROUP_ROWS:
@@ -181,31 +187,33 @@ def _coded(
     return tuple(numbers), np.array(found, dtype=np.int64)
 
 
-def _record_batch(rows: _Columns, context: _Context) -> Any:
+def _record_batch(rows: _Columns, context: _Context, versions: tuple[str, ...]) -> Any:
     count = len(rows.event_ids)
     places, columns = np.nonzero(rows.rule_hits)
     offsets = np.searchsorted(places, np.arange(count + 1)).astype(np.int32)
     rule_ids = pa.array(context.rule_ids, pa.string()).take(pa.array(columns))
-    actions = pa.array(rows.action_codes.astype(np.int32))
+    policy_versions = np.zeros(count, dtype=np.int64)
     arrays = [
         pa.array(rows.event_ids, pa.string()),
         pa.array(rows.ts_ms),
         pa.array(rows.scores),
-        pa.DictionaryArray.from_arrays(actions, pa.array(context.action_names, pa.string())),
+        _words(rows.action_codes, context.action_names),
         pa.ListArray.from_arrays(pa.array(offsets), rule_ids),
-        _same(context.policy_version, count),
-        _same(context.model_versions, count),
+        _words(policy_versions, (context.policy_version,)),
+        _words(rows.versions, versions),
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=DECISIONS_SCHEMA)
 
 
-def _same(word: str, count: int) -> Any:
+def _words(codes: NDArray[np.int64], words: tuple[str, ...]) -> Any:
     return pa.DictionaryArray.from_arrays(
-        pa.array(np.zeros(count, dtype=np.int32)), pa.array([word], pa.string())
+        pa.array(codes.astype(np.int32)), pa.array(words, pa.string())
     )
 
 
-def _row_bytes(rows: _Columns, context: _Context, event_ids: Any) -> memoryview:
+def _row_bytes(
+    rows: _Columns, context: _Context, versions: tuple[str, ...], event_ids: Any
+) -> memoryview:
     """Return the canonical bytes of the rows, one after the other."""
     count = len(rows.event_ids)
     fixed = np.empty(count, dtype=_FIXED)
@@ -217,14 +225,17 @@ def _row_bytes(rows: _Columns, context: _Context, event_ids: Any) -> memoryview:
     buffers = [None, pa.py_buffer(starts.tobytes()), pa.py_buffer(fixed.tobytes())]
     head = pa.Array.from_buffers(pa.binary(), count, buffers)
     joined = pc.binary_join_element_wise(
-        head, event_ids.cast(pa.binary()), _tails(rows, context), pa.scalar(b"", pa.binary())
+        head,
+        event_ids.cast(pa.binary()),
+        _tails(rows, context, versions),
+        pa.scalar(b"", pa.binary()),
     )
     first, last = np.frombuffer(joined.buffers()[1], dtype=np.int32)[[0, count]]
     return memoryview(joined.buffers()[2])[first:last]
 
 
-def _tails(rows: _Columns, context: _Context) -> Any:
-    """Return the bytes after the event id; rows that agree in action and rules share them."""
+def _tails(rows: _Columns, context: _Context, versions: tuple[str, ...]) -> Any:
+    """Return the bytes after the event id; rows that agree in all of it share them."""
     patterns = np.zeros(len(rows.event_ids), dtype=np.int64)  # 0: no rule
     hit = np.flatnonzero(rows.rule_hits.any(axis=1))
     unique_hits = np.zeros((0, rows.rule_hits.shape[1]), dtype=np.bool_)
@@ -235,16 +246,17 @@ def _tails(rows: _Columns, context: _Context) -> Any:
         unique_hits = rows.rule_hits[hit[first]]
         patterns[hit] = pattern + 1
     pattern_count = len(unique_hits) + 1
-    codes = rows.action_codes * pattern_count + patterns
-    used, place = np.unique(codes, return_inverse=True)
-    versions = _text(context.policy_version) + _text(context.model_versions)
+    codes = (rows.versions * len(context.action_names) + rows.action_codes) * pattern_count
+    used, place = np.unique(codes + patterns, return_inverse=True)
     tails = []
     for code in used.tolist():
-        action, pattern = divmod(code, pattern_count)
+        rest, pattern = divmod(code, pattern_count)
+        version, action = divmod(rest, len(context.action_names))
         chosen = np.flatnonzero(unique_hits[pattern - 1]).tolist() if pattern else []
         rules = b"".join(_text(context.rule_ids[rule]) for rule in chosen)
         count = struct.pack("<I", len(chosen))
-        tails.append(_text(context.action_names[action]) + count + rules + versions)
+        decided_by = _text(context.policy_version) + _text(versions[version])
+        tails.append(_text(context.action_names[action]) + count + rules + decided_by)
     return pa.array(tails, pa.binary()).take(pa.array(place))
 
 

@@ -1,5 +1,6 @@
 """The player: a source through the embedded engine, and everything that a replay leaves behind."""
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from hdrh.histogram import HdrHistogram
 
 from actions.policy import Policy
 from actions.policy_schema import ACTIONS
@@ -134,6 +136,9 @@ def play(
         )
         recorder.rule_ids = runtime.processor.rule_ids
         played = _decide_all(source, settings.speed, runtime, recorder, progress)
+        latency_ns = runtime.latency_ns
+        del runtime
+        gc.collect()  # the evaluation needs room of its own
     log = recorder.log.arrays()
     summary = build_summary(
         RunCounts(
@@ -145,14 +150,14 @@ def play(
             tasks=messages.counts["tasks"],
         ),
         wall_s=played.wall_s,
-        latency_ns=runtime.latency_ns,
+        latency_ns=latency_ns,
         metrics=evaluate(log, settings.window),
         off_policy=None,
         decisions_sha256=decisions.sha256,
         versions={"policy": policy.version, "models": _versions(recorder.model_versions)},
     )
     write_summary(directory, summary)
-    _report(directory, title, policy, summary, log, settings.window, messages, runtime)
+    _report(directory, title, policy, summary, log, settings.window, messages, latency_ns)
     finished_count = recorder.accepted_count + messages.counts["dead-letters"]
     if finished_count != played.record_count:
         raise IncompleteReplayError(
@@ -194,7 +199,7 @@ def _report(
     log: Evaluated,
     window: EvaluationWindow,
     messages: MessagesWriter,
-    runtime: EmbeddedRuntime,
+    latency_ns: HdrHistogram,
 ) -> None:
     # Matplotlib takes a second to import: nobody waits for it before the replay has run.
     from replay.report import ReportInput, write_report
@@ -205,7 +210,7 @@ def _report(
         log=log,
         window=window,
         tallies=messages.tallies,
-        latency_ns=runtime.latency_ns,
+        latency_ns=latency_ns,
         currency=policy.currency,
         minor_per_major=10**policy.currency_exponent,
     )

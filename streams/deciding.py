@@ -76,7 +76,7 @@ class ActionPass:
         """Return the plan's external columns, (externals, n); those of models are still NaN."""
         columns = np.full((len(self._plan.externals), len(batch.raws)), np.nan)
         names = [name for name in self._plan.externals if name.startswith(PROFILE_EXTERNAL)]
-        if not names:
+        if not names or not any(partition.has_customers for partition in partitions.values()):
             return columns
         owners = zip(batch.partitions.tolist(), batch.cells[Cell.CUSTOMER_ID].tolist(), strict=True)
         states = [partitions[partition].customer(customer) for partition, customer in owners]

@@ -1,8 +1,9 @@
 """The embedded runtime: an in-process log, a real Redis, and the same processor as everywhere."""
 
-import logging
+import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,19 +15,17 @@ from features.decode import Batch
 from features.hashing import DEFAULT_KEY, IdHasher
 from features.raw import RawRecord
 from features.records import ENCODER
+from streams.committer import Committer
 from streams.emissions import Emission, Output
 from streams.log import PartitionedLog
 from streams.partition import Write
 from streams.processor import Processor
 from streams.sinks import Sink
-from streams.store import PartitionChange, Store, StoreUnavailableError
+from streams.store import PartitionChange, Store
 from streams.training import Training
 
 TRAINER_PARTITION = "trainer"
 LATENCY_MAX_NS = 60_000_000_000
-STORE_RETRY_S = 0.2
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +35,7 @@ class EmbeddedSettings:
     partition_count: int = 4
     batch_max_count: int = 512
     checkpoint_ms: int = 100
+    checkpoint_max_count: int = 50_000  # records after which a checkpoint does not wait any longer
     store_patience_ms: int = 30_000  # how long to wait for a store that is away before giving up
     id_key: bytes = DEFAULT_KEY
     emit_training: bool = True  # also write matured examples to the topic `training`
@@ -64,7 +64,9 @@ class EmbeddedRuntime:
         self._sink = sink
         self._on_output = on_output
         self._now_ns = monotonic_ns
-        self._sleep = sleep
+        self._committer = Committer(
+            store, self._settings.store_patience_ms, monotonic_ns=monotonic_ns, sleep=sleep
+        )
         self._partitions = range(self._settings.partition_count)
         owners = [str(p) for p in self._partitions] + [TRAINER_PARTITION]
         self._owned = {owner: store.acquire(owner) for owner in owners}
@@ -77,6 +79,7 @@ class EmbeddedRuntime:
         self._committed = {owner: dict(offsets) for owner, offsets in stored.items()}
         self._clock_ms = 0
         self._sequence = 0
+        self._uncommitted_count = 0
         self._checkpointed_ns = self._now_ns()
         self.latency_ns = HdrHistogram(1_000, LATENCY_MAX_NS, 3)
         self.checkpoint_count = self._committed[TRAINER_PARTITION].get("checkpoints", 0)
@@ -106,6 +109,8 @@ class EmbeddedRuntime:
         self.log.append(topics, keys, values)
         while raws := self.log.read(self._settings.batch_max_count):
             self._step(raws)
+        # State in memory holds what was read; after a crash the source is read again, not the log.
+        self.log.truncate_read()
 
     def _step(self, raws: Sequence[RawRecord]) -> None:
         started_ns = self._now_ns()
@@ -116,8 +121,13 @@ class EmbeddedRuntime:
         self._decide(batch)
         now_ns = self._now_ns()
         self.latency_ns.record_value(min(now_ns - started_ns, LATENCY_MAX_NS), len(raws))
-        if now_ns - self._checkpointed_ns >= self._settings.checkpoint_ms * 1_000_000:
-            self.checkpoint()
+        self._uncommitted_count += len(raws)
+        waited_ns = now_ns - self._checkpointed_ns
+        if (
+            waited_ns >= self._settings.checkpoint_ms * 1_000_000
+            or self._uncommitted_count >= self._settings.checkpoint_max_count
+        ):
+            self._begin_checkpoint()
 
     def _load_missing(self, batch: Batch) -> None:
         while keys := self.processor.missing(batch):
@@ -155,21 +165,28 @@ class EmbeddedRuntime:
             self._on_output(output)
 
     def checkpoint(self) -> None:
-        """Flush the sink, then store state and offsets of all partitions in one script call."""
+        """Store everything decided so far; returns once the store has it."""
+        self._begin_checkpoint()
+        self._committer.finish()
+
+    def _begin_checkpoint(self) -> None:
+        """Flush the sink, then send state and offsets of all partitions off in one script call."""
         self._sink.flush()
         positions: dict[str, dict[str, int]] = {owner: {} for owner in self._owned}
         for (topic, partition), offset in self.log.position().items():
             positions[str(partition)][topic] = offset
         self.checkpoint_count += 1
         positions[TRAINER_PARTITION]["checkpoints"] = self.checkpoint_count
-        changes = []
-        for partition, found in self.processor.changes().items():
-            changes.append(self._change(str(partition), positions, found.writes, found.deletes))
-        training_writes = self.training.changes()
-        changes.append(self._change(TRAINER_PARTITION, positions, training_writes, []))
-        self._commit(changes)
+        with _without_collections():
+            changes = [
+                self._change(str(partition), positions, found.writes, found.deletes)
+                for partition, found in self.processor.changes().items()
+            ]
+            training_writes = self.training.changes()
+            changes.append(self._change(TRAINER_PARTITION, positions, training_writes, []))
+            self._committer.begin(changes)
         self._committed = positions
-        self.log.truncate_read()
+        self._uncommitted_count = 0
         self._checkpointed_ns = self._now_ns()
 
     def _change(
@@ -185,19 +202,24 @@ class EmbeddedRuntime:
         }
         return PartitionChange(owner, self._owned[owner][0], offsets, list(writes), deletes)
 
-    def _commit(self, changes: Sequence[PartitionChange]) -> None:
-        """Commit, waiting for a store that is away: repeating the same commit is safe."""
-        deadline_ns = self._now_ns() + self._settings.store_patience_ms * 1_000_000
-        while True:
-            try:
-                self._store.commit(changes)
-                return
-            except StoreUnavailableError as error:
-                if self._now_ns() >= deadline_ns:
-                    raise
-                logger.warning("the store is away, input waits: %s", error)
-                self._sleep(STORE_RETRY_S)
-
     def close(self) -> None:
         """Checkpoint what was decided; the store and the sink stay open, they are the caller's."""
-        self.checkpoint()
+        try:
+            self.checkpoint()
+        finally:
+            self._committer.close()
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Keep the garbage collector from walking through a hundred thousand new tuples, none garbage.
+
+    With Python's defaults it did so several times in one checkpoint, at 75 ms each.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

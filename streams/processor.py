@@ -201,7 +201,8 @@ class Processor:
         self, batch: Batch, inputs: dict[str, NDArray[np.float64]]
     ) -> list[TrainingExample]:
         examples: list[TrainingExample] = []
-        for partition, state in self.partitions.items():
+        for partition in np.unique(batch.partitions).tolist():
+            state = self.partitions[partition]
             rows = np.flatnonzero(batch.partitions == partition)
             own = {name: values[rows] for name, values in inputs.items()}
             examples += state.advance(batch.kinds[rows], batch.cells[:, rows], own)

@@ -37,7 +37,7 @@ class PartitionChange(NamedTuple):
     partition: str
     epoch: int
     offsets: dict[str, tuple[int, int]]
-    writes: Sequence[tuple[bytes, int, bytes]]
+    writes: Sequence[tuple[bytes, int, bytes | memoryview]]
     deletes: Sequence[bytes]
 
 
@@ -211,9 +211,9 @@ class MemoryStore:
             values.pop(key, None)
         for key, start, value in change.writes:
             if start == 0:
-                values[key] = value
+                values[key] = bytes(value)
             elif value:
                 old = values.get(key, b"").ljust(start, b"\0")
-                values[key] = old[:start] + value + old[start + len(value) :]
+                values[key] = old[:start] + bytes(value) + old[start + len(value) :]
         offsets = self._offsets.setdefault(change.partition, {})
         offsets.update({topic: new for topic, (_, new) in change.offsets.items()})

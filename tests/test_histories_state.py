@@ -211,7 +211,7 @@ def blob() -> bytes:
     engine = FeatureEngine(make_plan(keeping(AMOUNT), []), [0])
     engine.update(*make_rows(transaction(0, i, i, customer_id=5, amount=1) for i in range(3)))
     (change,) = engine.changes()
-    return change.value
+    return bytes(change.value)
 
 
 def with_word(at: int, word: int) -> bytes:

@@ -6,7 +6,9 @@ the partition that the event came from. When a block is trimmed depends on nothi
 and the block's capacity, and the capacity is stored: so a restart changes nothing.
 """
 
-from features.columns import Cells
+import numpy as np
+
+from features.columns import MISSING, Cells
 from features.kernels.index import (
     add,
     add_partial,
@@ -70,6 +72,40 @@ def release(state: State, entity: int, start: int, capacity: int) -> None:
     size_class = _size_class(capacity)
     state.arena[start] = state.free[entity, size_class]
     state.free[entity, size_class] = start
+
+
+@kernel
+def free_words(layout: Layout, state: State) -> int:
+    """Return how many words of the used arena belong to no history."""
+    free = int(state.control[Control.ARENA_USED])
+    for history in range(state.control[Control.HISTORY_COUNT]):
+        row = state.histories[history]
+        width = layout.entities[row[HistoryField.OWNER] >> 32, EntityField.WIDTH]
+        free -= row[HistoryField.CAPACITY] * width
+    return free
+
+
+@kernel
+def compact(layout: Layout, state: State, order: Table) -> None:
+    """Slide all blocks together; `order` has the rows of `histories` by ascending start.
+
+    Histories of one kind grow together, so the small blocks that they leave find no new owner.
+    """
+    end = 0
+    for i in range(order.shape[0]):
+        row = state.histories[order[i]]
+        width = layout.entities[row[HistoryField.OWNER] >> 32, EntityField.WIDTH]
+        words = row[HistoryField.CAPACITY] * width
+        start = row[HistoryField.START]
+        if words == 0:
+            continue
+        # Downwards and in ascending order: nothing that is still to be moved is overwritten.
+        for word in range(words):
+            state.arena[end + word] = state.arena[start + word]
+        row[HistoryField.START] = end
+        end += words
+    state.free[:, :] = -1
+    state.control[Control.ARENA_USED] = end
 
 
 @kernel
@@ -269,7 +305,9 @@ def insert_at(
         for i in range(count, position, -1):
             arena[base + i] = arena[base + i - 1]
         if column < kept_count:
-            arena[base + position] = cells[kept[kept_from + column], row]
+            value = cells[kept[kept_from + column], row]
+            arena[base + position] = value
+            histories[history, HistoryField.KNOWN] |= np.int64(value != MISSING) << column
         else:
             arena[base + position] = partition
         base += capacity

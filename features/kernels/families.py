@@ -101,6 +101,7 @@ def _compile_entity(
                 len(members),
                 len(members) + len(group),
                 family.method,
+                _needs(family, kept),
             ]
         )
         terms.extend(list(row) for row in family.ranges)
@@ -137,6 +138,14 @@ def _family(plan: Plan, slot: int, kept: tuple[int, ...], delay_ms: int) -> _Fam
         int(_method(plan, slot)),
         bool(aggregate == Aggregate.SEEN),
     )
+
+
+def _needs(family: _Family, kept: tuple[int, ...]) -> int:
+    """Return the bitmap of the columns that must hold a value for an event to qualify."""
+    columns = {row[RangeField.COLUMN] for row in family.ranges}
+    if family.value >= 0:
+        columns.add(kept.index(family.value))
+    return sum(1 << column for column in columns)
 
 
 def _ranges(

@@ -80,6 +80,7 @@ def add(state: State, key: int, owner: int) -> int:
     row[HistoryField.COUNT] = 0
     row[HistoryField.FLOOR_TS] = NEVER_MS
     row[HistoryField.PARTIAL] = -1
+    row[HistoryField.KNOWN] = 0
     _place(state.lookup, key, owner, history)
     return history
 

@@ -49,6 +49,7 @@ class FamilyField(IntEnum):
     MEMBER_FROM = 6  # members stand with the widest window first
     MEMBER_TO = 7
     METHOD = 8
+    NEEDS = 9  # bitmap of the columns without which no event qualifies
 
 
 class Method(IntEnum):
@@ -92,6 +93,7 @@ class HistoryField(IntEnum):
     COUNT = 4
     FLOOR_TS = 5  # time of the newest event ever dropped
     PARTIAL = 6  # head of the chain of partials, -1 where empty
+    KNOWN = 7  # bitmap of the columns in which some event has, or once had, a value
 
 
 class PartialField(IntEnum):

@@ -154,6 +154,7 @@ def _merge(
             for column in range(kept):
                 value = words[at + source[column]] if source[column] >= 0 else MISSING
                 state.arena[start + column * capacity + to] = value
+                own[HistoryField.KNOWN] |= np.int64(value != MISSING) << column
             if fields[EntityField.SHARED]:
                 state.arena[start + kept * capacity + to] = partition
             j -= 1

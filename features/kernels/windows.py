@@ -146,6 +146,23 @@ def _reduce(aggregate: int, values: Table, first: int, total: int) -> float:
 
 
 @kernel
+def _nothing(
+    members: Table, families: Table, family: int, row: int, slot_values: NDArray[np.float64]
+) -> None:
+    """Fill a family of which no event can qualify: a field that the entity never had is free."""
+    last = families[family, FamilyField.MEMBER_TO]
+    for member in range(families[family, FamilyField.MEMBER_FROM], last):
+        aggregate = members[member, MemberField.AGGREGATE]
+        if (
+            aggregate == Aggregate.COUNT
+            or aggregate == Aggregate.SUM
+            or aggregate == Aggregate.SEEN
+            or aggregate == Aggregate.DISTINCT
+        ):
+            slot_values[members[member, MemberField.OUTPUT], row] = 0.0
+
+
+@kernel
 def _count(
     members: Table,
     families: Table,
@@ -318,6 +335,7 @@ def compute(
     start = histories[history, HistoryField.START]
     capacity = histories[history, HistoryField.CAPACITY]
     high = histories[history, HistoryField.COUNT]
+    known = histories[history, HistoryField.KNOWN]
     ts_ms = arena[start + position]
     for bound in range(
         entities[entity, EntityField.BOUND_FROM], entities[entity, EntityField.BOUND_TO]
@@ -330,7 +348,9 @@ def compute(
         skip = -1 if families[family, FamilyField.INCLUDING_CURRENT] else position
         cell = families[family, FamilyField.VALUE_CELL]
         method = families[family, FamilyField.METHOD]
-        if method == Method.ENDS:
+        if families[family, FamilyField.NEEDS] & ~known:
+            _nothing(members, families, family, row, slot_values)
+        elif method == Method.ENDS:
             _count(members, families, family, positions, high, skip, row, slot_values)
         elif method == Method.SEARCH:
             current = cells[cell, row] if cell >= 0 else 0

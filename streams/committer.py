@@ -1,0 +1,67 @@
+"""Commits to a store on a thread of their own, one at a time, in order."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from streams.store import PartitionChange, Store, StoreUnavailableError
+
+RETRY_S = 0.2
+
+logger = logging.getLogger(__name__)
+
+
+class Committer:
+    """Lets the engine go on deciding while the store writes.
+
+    One commit is under way at most: the next waits for it, so a slow store slows the input down
+    instead of filling memory. What a commit raised (fenced off, a gap, a store away for longer
+    than `patience_ms`) is raised by the next `begin` or `finish`.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        patience_ms: int,
+        *,
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._store = store
+        self._patience_ms = patience_ms
+        self._now_ns = monotonic_ns
+        self._sleep = sleep
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._under_way: Future[None] | None = None
+
+    def begin(self, changes: Sequence[PartitionChange]) -> None:
+        """Start a commit, after the one before it has ended well."""
+        self.finish()
+        self._under_way = self._thread.submit(self._commit, changes)
+
+    def finish(self) -> None:
+        """Wait until nothing is under way; raise what went wrong."""
+        under_way, self._under_way = self._under_way, None
+        if under_way is not None:
+            under_way.result()
+
+    def close(self) -> None:
+        """Finish, and let go of the thread."""
+        try:
+            self.finish()
+        finally:
+            self._thread.shutdown()
+
+    def _commit(self, changes: Sequence[PartitionChange]) -> None:
+        """Commit, waiting for a store that is away: repeating the same commit is safe."""
+        deadline_ns = self._now_ns() + self._patience_ms * 1_000_000
+        while True:
+            try:
+                self._store.commit(changes)
+                return
+            except StoreUnavailableError as error:
+                if self._now_ns() >= deadline_ns:
+                    raise
+                logger.warning("the store is away, input waits: %s", error)
+                self._sleep(RETRY_S)
