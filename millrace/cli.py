@@ -12,13 +12,14 @@ from rich.console import Console
 
 from features.errors import MillraceError
 from millrace.replaying import ReplayRequest, replay_view, run_replay
+from streams.partitioner import PARTITIONS_MAX_COUNT
 from streams.policy_files import BANK_POLICY, read_policy
 from streams.schemas import write_documents
 
 EXISTING_DIR = click.Path(exists=True, file_okay=False, path_type=Path)
 EXISTING = click.Path(exists=True, path_type=Path)
 ANY_PATH = click.Path(path_type=Path)
-MOMENT = click.DateTime()
+OUT_DIR = click.Path(file_okay=False, path_type=Path)
 
 
 class _Commands(click.Group):
@@ -29,6 +30,11 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except MillraceError as error:
             click.echo(f"millrace: {error}", err=True)
+            sys.exit(2)
+        except OSError as error:
+            if error.filename is None:  # not a file that somebody named: a fault of ours
+                raise
+            click.echo(f"millrace: {error.filename}: {error.strerror}", err=True)
             sys.exit(2)
 
 
@@ -41,6 +47,12 @@ def _policy_option(command: Any) -> Any:
         show_default="the bank policy that ships with Millrace",
         help="Folder of the policy's YAML files.",
     )(command)
+
+
+def _play_s(ctx: click.Context, parameter: click.Parameter, seconds: float) -> float:
+    if not 0.0 < seconds < float("inf"):
+        raise click.BadParameter(f"expected a number of seconds above 0, got {seconds:g}")
+    return seconds
 
 
 def _tune_garbage_collection() -> None:
@@ -63,7 +75,13 @@ def main() -> None:
 @click.option("--customers", default=3000, show_default=True, help="Simulated customers.")
 @click.option("--days", default=21, show_default=True, help="Simulated days.")
 @click.option("--seed", default=1, show_default=True, help="The same seed gives the same traffic.")
-@click.option("--seconds", default=45.0, show_default=True, help="Wall time to spread it over.")
+@click.option(
+    "--seconds",
+    default=45.0,
+    show_default=True,
+    callback=_play_s,
+    help="Wall time to spread it over.",
+)
 @click.option("--svg", type=ANY_PATH, help="Also save the last screen as a picture.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, no live view.")
 @_policy_option
@@ -131,7 +149,7 @@ def policy_check(directory: Path, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("directory", type=ANY_PATH)
+@click.argument("directory", type=OUT_DIR)
 def schemas(directory: Path) -> None:
     """Write the JSON Schemas of all records and the AsyncAPI document of all topics."""
     for file in write_documents(directory):
@@ -141,7 +159,7 @@ def schemas(directory: Path) -> None:
 @main.command()
 @click.argument("source", type=EXISTING)
 @click.option("--mapping", help="A mapping file, or the name of a shipped one (handbook, ...).")
-@click.option("--out", required=True, type=ANY_PATH, help="Folder for the outputs.")
+@click.option("--out", required=True, type=OUT_DIR, help="Folder for the outputs.")
 @click.option(
     "--speed",
     default="max",
@@ -150,7 +168,13 @@ def schemas(directory: Path) -> None:
 )
 @click.option("--via", type=click.Choice(["embedded"]), default="embedded", show_default=True)
 @click.option("--redis", "redis_url", help="Keep the state in this Redis; else in a private one.")
-@click.option("--partitions", default=4, show_default=True, help="Partitions of the embedded log.")
+@click.option(
+    "--partitions",
+    type=click.IntRange(1, PARTITIONS_MAX_COUNT),
+    default=4,
+    show_default=True,
+    help="Partitions of the embedded log.",
+)
 @click.option(
     "--evaluate-from", type=click.DateTime(), help="Metrics over decisions from here on (UTC)."
 )

@@ -22,7 +22,10 @@ from streams.private_redis import PrivateRedis
 from streams.redis_store import RedisStore
 
 SIMULATION_FILE = "simulation.json"
-CHECKPOINT_MS = 10_000  # a replay that is cut off starts again: it need not write ten times a second
+CHECKPOINT_MS = (
+    10_000  # a replay that is cut off starts again: it need not write ten times a second
+)
+BATCH_MAX_COUNT = 1024  # a replay is after throughput
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,10 @@ class ReplayRequest:
 
 def run_replay(request: ReplayRequest, policy: Policy) -> dict[str, Any]:
     """Play the source; return the summary. The state goes to a Redis, a private one by default."""
-    if (request.out / "summary.json").exists() and request.out.samefile(request.source):
-        raise MillraceError(f"{request.out}: expected another folder for the outputs")
+    if request.out.exists() and request.out.samefile(request.source):
+        raise MillraceError(
+            f"{request.out}: expected another folder for the outputs, got that of the source"
+        )
     source = open_source(request.source, _mapping(request))
     settings = ReplaySettings(
         speed=request.speed,
@@ -54,6 +59,7 @@ def run_replay(request: ReplayRequest, policy: Policy) -> dict[str, Any]:
         ),
         runtime=EmbeddedSettings(
             partition_count=request.partition_count,
+            batch_max_count=BATCH_MAX_COUNT,
             checkpoint_ms=CHECKPOINT_MS,
             emit_training=False,
         ),
@@ -61,11 +67,21 @@ def run_replay(request: ReplayRequest, policy: Policy) -> dict[str, Any]:
     with ExitStack() as closing:
         url = request.redis_url or closing.enter_context(PrivateRedis()).url
         # Every replay has keys of its own: it starts from nothing, whoever else uses this Redis.
-        store = RedisStore(url, prefix=f"replay-{uuid4().hex[:12]}")
+        store = _store(url, prefix=f"replay-{uuid4().hex[:12]}")
         closing.callback(store.close)
         advance = closing.enter_context(progress_bar("replaying", source.record_count))
         title = f"Replay of {request.source.name}"
         return play(source, policy, store, request.out, settings, title=title, progress=advance)
+
+
+def _store(url: str, prefix: str) -> RedisStore:
+    try:
+        return RedisStore(url, prefix)
+    except ValueError as error:  # the URL itself is not shown: it may hold a password
+        raise MillraceError(
+            f"--redis: expected a URL such as redis://HOST:6379/0 or unix://PATH, got one that "
+            f"can't be read: {error}"
+        ) from error
 
 
 def _mapping(request: ReplayRequest) -> Mapping | None:

@@ -29,8 +29,8 @@ def asyncapi() -> dict[str, Any]:
     _, components = msgspec.json.schema_components(
         records.values(), ref_template="#/components/schemas/{name}"
     )
-    channels = {topic: _channel(topic, [record.__name__]) for topic, record in records.items()}
-    channels[ONE_TOPIC] = _channel(ONE_TOPIC, [r.__name__ for r in INPUT_RECORDS.values()])
+    channels = {topic: _channel(topic, [record]) for topic, record in records.items()}
+    channels[ONE_TOPIC] = _channel(ONE_TOPIC, list(INPUT_RECORDS.values()))
     channels["offers"]["address"] = "offers.{channel}"
     channels["offers"]["parameters"] = {"channel": {"description": "app_push, sms, ... or control"}}
     operations = {
@@ -59,11 +59,14 @@ def asyncapi() -> dict[str, Any]:
     }
 
 
-def _channel(topic: str, records: list[str]) -> dict[str, Any]:
+def _channel(topic: str, records: list[type[msgspec.Struct]]) -> dict[str, Any]:
+    keyed = all(KEYED_BY in record.__struct_fields__ for record in records)
+    names = [record.__name__ for record in records]
     return {
         "address": topic,
-        "description": f"JSON, one record a message, keyed by {KEYED_BY}",
-        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in records},
+        "description": "JSON, one record a message, "
+        + (f"keyed by {KEYED_BY}" if keyed else "without a key"),
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in names},
     }
 
 

@@ -35,11 +35,12 @@ class Oracle:
     unmatched: int = 0
     repeated: int = 0
 
-    def example(self, row, fraud, matured_ms):
+    def example(self, row):
+        fraud = row["verdict"] == "fraud"
         if not fraud and not in_sample(row["event"], self.sample):
             return []
         weight = 1.0 if fraud else 1 / self.sample
-        return [(row["event"], row["ts"], matured_ms, fraud, weight, row["values"])]
+        return [(row["event"], row["ts"], row["ts"] + HORIZON_MS, fraud, weight, row["values"])]
 
     def transaction(self, event, ts, values):
         number = len(self.rows)
@@ -52,7 +53,9 @@ class Oracle:
         ]
         state = "repeat" if known else "waits"
         self.repeated += bool(known)
-        self.rows.append({"event": event, "ts": ts, "values": values, "state": state})
+        self.rows.append(
+            {"event": event, "ts": ts, "values": values, "state": state, "verdict": "silence"}
+        )
         if number >= self.cap and self.rows[number - self.cap]["state"] == "waits":
             self.rows[number - self.cap]["state"] = "dropped"
             self.dropped += 1
@@ -68,16 +71,15 @@ class Oracle:
         out = []
         for row in sorted(due, key=lambda row: row["ts"]):
             row["state"] = "matured"
-            out += self.example(row, False, row["ts"] + HORIZON_MS)
+            out += self.example(row)
         return out
 
-    def label(self, event, fraud, now):
+    def label(self, event, verdict, now):
         out = self.tick(now)
-        for row in self.rows:
-            if row["event"] == event and row["state"] == "waits":
-                row["state"] = "labelled"
-                return out + self.example(row, fraud, now)
-        self.unmatched += 1
+        waiting = [row for row in self.rows if row["event"] == event and row["state"] == "waits"]
+        for row in waiting:
+            row["verdict"] = verdict
+        self.unmatched += not waiting
         return out
 
 
@@ -89,5 +91,5 @@ def oracle_run(stream, sample, cap):
         elif kind == "tick":
             out += oracle.tick(ts)
         else:
-            out += oracle.label(event, kind == "fraud", ts)
+            out += oracle.label(event, kind, ts)
     return out, (oracle.dropped, oracle.unmatched, oracle.repeated)

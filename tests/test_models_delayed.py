@@ -47,8 +47,7 @@ def batch_run(stream, sample, cap, cuts, restarts=frozenset()):
             flush()
             clock = max(clock, ts)
             out += map(as_tuple, pending.mature(clock))
-            example = pending.label(event, kind == "fraud", ts)
-            out += [as_tuple(example)] if example else []
+            pending.label(event, kind == "fraud")
         if step in cuts or step in restarts or step == len(stream) - 1:
             flush()
             out += map(as_tuple, pending.mature(clock))
@@ -129,9 +128,25 @@ def test_a_label_at_the_horizon_still_wins_and_one_later_does_not():
     assert pending.mature(100 + HORIZON_MS) == []
     [silent] = pending.mature(101 + HORIZON_MS)
     assert (silent.event, silent.matured_ms, silent.fraud) == (1, 100 + HORIZON_MS, False)
-    assert pending.label(2, True, 101 + HORIZON_MS).fraud
-    assert pending.label(1, True, 101 + HORIZON_MS) is None
+    pending.label(2, True)
+    pending.label(1, True)
     assert pending.unmatched_count == 1
+    [labelled] = pending.mature(102 + HORIZON_MS)
+    assert (labelled.event, labelled.matured_ms, labelled.fraud) == (2, 101 + HORIZON_MS, True)
+
+
+def test_frauds_and_the_silent_rest_come_out_in_the_order_of_events():
+    pending = new()
+    append(pending, (1, 102), (2, 100), (3, 101), (4, 100))
+    pending.label(4, True)  # known first, and still not before its turn
+    pending.label(1, True)
+    assert pending.mature(100 + HORIZON_MS) == []
+    assert [(e.event, e.fraud) for e in pending.mature(10**6)] == [
+        (2, False),
+        (4, True),
+        (3, False),
+        (1, True),
+    ]
 
 
 def test_rows_that_come_after_their_horizon_come_out_where_single_records_would_put_them():
@@ -152,24 +167,34 @@ def test_rows_that_come_after_their_horizon_come_out_where_single_records_would_
 def test_an_event_is_known_until_its_horizon_has_passed():
     pending = new()
     append(pending, (1, 100))
-    assert pending.label(1, True, 100).fraud
+    pending.label(1, True)
     append(pending, (9, 100 + HORIZON_MS))
     append(pending, (1, 100 + HORIZON_MS))  # the clock stands at the horizon: a repeat
     assert pending.repeated_count == 1
     append(pending, (9, 101 + HORIZON_MS))  # a repeat too
     append(pending, (1, 101 + HORIZON_MS))  # one later: a new event
     assert pending.repeated_count == 2
-    assert pending.label(1, True, 101 + HORIZON_MS).fraud
+    assert [(e.event, e.ts_ms) for e in pending.mature(101 + HORIZON_MS)] == [(1, 100)]
+    pending.label(1, False)
+    assert pending.unmatched_count == 0
 
 
-def test_a_chunk_without_open_rows_still_stands_against_repeats():
+def test_labelled_rows_stand_against_repeats_and_take_verdicts_across_a_restart():
     pending = new()
     append(pending, (1, 100), (2, 105), (3, 105), (4, 110))
     for event in (1, 2, 3, 4):
-        assert pending.label(event, True, 110).fraud
-    assert pending.mature(101 + HORIZON_MS) == []  # the chunk's first row is past its horizon
-    append(pending, (4, 105 + HORIZON_MS))
-    assert pending.repeated_count == 1
+        pending.label(event, event % 2 == 0)
+    restarted = new()
+    restarted.load(dict(pending.changes()))
+    assert [e.event for e in restarted.mature(101 + HORIZON_MS)] == [1]
+    append(restarted, (4, 105 + HORIZON_MS))
+    assert restarted.repeated_count == 1
+    restarted.label(3, True)
+    assert [(e.event, e.fraud) for e in restarted.mature(10**6)] == [
+        (2, True),
+        (3, True),
+        (4, True),
+    ]
 
 
 def test_rows_over_the_cap_free_their_memory():
@@ -183,13 +208,34 @@ def test_rows_over_the_cap_free_their_memory():
     assert pending.dropped_count == 100 - 8
 
 
-def test_an_event_has_one_verdict():
-    pending = new()
-    append(pending, (1, 100))
-    assert pending.label(1, False, 105).weight == 1.0
-    assert pending.label(1, True, 106) is None
-    assert pending.label(9, True, 106) is None
+def test_the_last_verdict_counts():
+    kept = next(event for event in range(100) if in_sample(event, 0.5))
+    left_out = next(event for event in range(100) if not in_sample(event, 0.5))
+    pending = new(sample=0.5)
+    append(pending, (kept, 100), (left_out, 101))
+    for event in (kept, left_out):
+        pending.label(event, False)
+        pending.label(event, True)
+    pending.label(kept, False)
+    assert [(e.event, e.fraud, e.weight) for e in pending.mature(102 + HORIZON_MS)] == [
+        (kept, False, 2.0),
+        (left_out, True, 1.0),
+    ]
+    assert pending.unmatched_count == 0
+
+
+def test_a_verdict_without_a_waiting_event_is_counted_and_lost():
+    pending = new(cap=2)
+    append(pending, (1, 100), (2, 100))
+    pending.label(1, True)
+    append(pending, (3, 100))  # pushes the first row out, and its verdict with it
+    assert pending.dropped_count == 1
+    for event in (1, 9):  # dropped, and never seen
+        pending.label(event, True)
     assert pending.unmatched_count == 2
+    assert [(e.event, e.fraud) for e in pending.mature(10**6)] == [(2, False), (3, False)]
+    pending.label(2, True)
+    assert pending.unmatched_count == 3
     assert pending.mature(10**6) == []
 
 
@@ -197,7 +243,8 @@ def test_the_newest_rows_stay_under_the_cap():
     pending = new(cap=3)
     append(pending, *[(event, 100 + event) for event in range(5)])
     assert (pending.dropped_count, pending.pending_count) == (2, 3)
-    assert pending.label(1, True, 110) is None
+    pending.label(1, True)
+    assert pending.unmatched_count == 1
     assert [e.event for e in pending.mature(10**6)] == [2, 3, 4]
 
 
@@ -224,15 +271,17 @@ def test_the_weighted_sample_stands_for_all_legitimate_events():
     pending = new(sample=0.2)
     n = 5000
     pending.append(np.arange(n), np.arange(n), np.zeros((n, 2)))
-    frauds = [pending.label(event, True, n) for event in range(0, n, 50)]
-    told = [pending.label(event, False, n) for event in range(1, n, 50)]
-    silent = pending.mature(10**6)
-    legitimate = [e for e in told if e] + silent
-    assert all(e.weight == 1.0 for e in frauds)
-    assert {e.weight for e in legitimate} == {5.0}
+    for event in range(0, n, 50):
+        pending.label(event, True)
+        pending.label(event + 1, False)
+    examples = pending.mature(10**6)
+    frauds = [e.event for e in examples if e.fraud]
+    legitimate = [e.event for e in examples if not e.fraud]
+    assert frauds == list(range(0, n, 50))
+    assert legitimate == [e for e in range(n) if e % 50 and in_sample(e, 0.2)]
+    assert {(e.fraud, e.weight) for e in examples} == {(True, 1.0), (False, 5.0)}
     # Binomial with n = 4,900 and p = 0.2 has a standard deviation of 28, times 5: 140.
-    assert sum(e.weight for e in legitimate) == pytest.approx(n - len(frauds), abs=600)
-    assert sum(e is not None for e in told) == sum(in_sample(e, 0.2) for e in range(1, n, 50))
+    assert 5.0 * len(legitimate) == pytest.approx(n - len(frauds), abs=600)
 
 
 def test_a_shorter_horizon_applies_to_rows_from_before():
