@@ -155,10 +155,10 @@ class Decoder:
         present = balances != MISSING
         if present.any():
             # A balance of which nothing is known is converted as if it were nothing, and left out.
-            converted, _ = self._convert_money(
+            converted, fits = self._convert_money(
                 np.where(present, balances, 0), cells[Cell.CURRENCY], cells[Cell.TS_MS]
             )
-            cells[Cell.BALANCE] = np.where(present, converted, MISSING)
+            cells[Cell.BALANCE] = np.where(present & fits, converted, MISSING)
         batch.cells[:, rows] = cells
         for position in np.flatnonzero(~known).tolist():
             self._refuse_currency(batch, int(rows[position]), transactions[position])
@@ -239,7 +239,11 @@ def explain(raw: RawRecord, error: Exception) -> RecordError:
         got = _shown(value, "an unknown value")
         nearest = nearest_name(value, known) if isinstance(value, str) else None
         return RecordError(path, "one of " + ", ".join(known), got, nearest)
-    return RecordError(path, message.removeprefix("Expected ").replace("`", ""), _shown(value, "?"))
+    if message.endswith("out of range"):
+        return RecordError(path, "a number that fits its type", "one that is too large")
+    return RecordError(
+        path, message.removeprefix("Expected ").replace("`", ""), _shown(value, "null")
+    )
 
 
 def _missing_field(raw: RawRecord, path: str, name: str) -> RecordError:

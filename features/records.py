@@ -106,7 +106,7 @@ class Profile(Struct, frozen=True, kw_only=True, tag_field="kind", tag="profile"
     utc_offset_minutes: Annotated[int, Meta(ge=-720, le=840)] = 0
     relationship_manager: Id | None = None
     birth_year: Annotated[int, Meta(ge=1900, le=2100)] | None = None
-    customer_since_ms: int | None = None
+    customer_since_ms: Annotated[int, Meta(ge=-TS_MS_MAX, le=TS_MS_MAX)] | None = None
     corporate: bool = False
 
 

@@ -4,10 +4,12 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 from streams.store import PartitionChange, Store, StoreUnavailableError
 
 RETRY_S = 0.2
+Answer = TypeVar("Answer")
 
 logger = logging.getLogger(__name__)
 
@@ -54,12 +56,17 @@ class Committer:
             self._thread.shutdown()
 
     def _commit(self, changes: Sequence[PartitionChange]) -> None:
-        """Commit, waiting for a store that is away: repeating the same commit is safe."""
+        self.patiently(lambda: self._store.commit(changes))
+
+    def patiently(self, call: Callable[[], Answer]) -> Answer:
+        """Return what a call to the store answers, waiting for a store that is away.
+
+        The call has to be one that may be repeated: a load, or the same commit again.
+        """
         deadline_ns = self._now_ns() + self._patience_ms * 1_000_000
         while True:
             try:
-                self._store.commit(changes)
-                return
+                return call()
             except StoreUnavailableError as error:
                 if self._now_ns() >= deadline_ns:
                     raise

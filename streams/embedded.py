@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from hdrh.histogram import HdrHistogram
@@ -131,7 +132,8 @@ class EmbeddedRuntime:
 
     def _load_missing(self, batch: Batch) -> None:
         while keys := self.processor.missing(batch):
-            values = self._store.load([(str(key.partition), key.key) for key in keys])
+            places = [(str(key.partition), key.key) for key in keys]
+            values = self._committer.patiently(partial(self._store.load, places))
             self.processor.load(zip(keys, values, strict=True))
 
     def _decide(self, batch: Batch) -> None:
