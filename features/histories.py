@@ -233,10 +233,10 @@ class FeatureEngine:
         return number
 
     def _make_room(self) -> None:
-        """Have room in the arena: by sliding blocks together where a quarter is free, or more."""
+        """Have room in the arena: by sliding blocks together where an eighth is free, or more."""
         state = self._state
         used = int(state.control[Control.ARENA_USED])
-        if arena.free_words(self._layout, state) * 4 >= used:
+        if arena.free_words(self._layout, state) * 8 >= used:
             count = int(state.control[Control.HISTORY_COUNT])
             starts = state.histories[:count, HistoryField.START]
             arena.compact(self._layout, state, np.argsort(starts, kind="stable"))

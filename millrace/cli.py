@@ -1,6 +1,5 @@
 """The command line: parses options, puts the parts together, prints what came of it."""
 
-import gc
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +10,7 @@ import orjson
 from rich.console import Console
 
 from features.errors import MillraceError
+from millrace.process import tune_process
 from millrace.replaying import ReplayRequest, replay_view, run_replay
 from streams.partitioner import PARTITIONS_MAX_COUNT
 from streams.policy_files import BANK_POLICY, read_policy
@@ -55,20 +55,11 @@ def _play_s(ctx: click.Context, parameter: click.Parameter, seconds: float) -> f
     return seconds
 
 
-def _tune_garbage_collection() -> None:
-    """Make full collections rare: the engine makes many small objects and hardly any cycles.
-
-    With Python's defaults a third of a replay went into looking through live objects again.
-    """
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 100)
-
-
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="millrace")
 def main() -> None:
     """Real-time risk and next-best-action engine for banks."""
-    _tune_garbage_collection()
+    tune_process()
 
 
 @main.command()
@@ -171,9 +162,9 @@ def schemas(directory: Path) -> None:
 @click.option(
     "--partitions",
     type=click.IntRange(1, PARTITIONS_MAX_COUNT),
-    default=4,
+    default=1,
     show_default=True,
-    help="Partitions of the embedded log.",
+    help="Partitions of the embedded log; decisions do not depend on it.",
 )
 @click.option(
     "--evaluate-from", type=click.DateTime(), help="Metrics over decisions from here on (UTC)."

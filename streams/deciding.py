@@ -70,13 +70,14 @@ class ActionPass:
         for row in np.flatnonzero(batch.kinds == Kind.PROFILE).tolist():
             record = batch.records[row]
             if isinstance(record, Profile):
+                partitions[int(batch.partitions[row])].has_profiles = True
                 self._next_best.on_profile(_state_for_change(batch, row, partitions), record)
 
     def externals(self, batch: Batch, partitions: Partitions) -> NDArray[np.float64]:
         """Return the plan's external columns, (externals, n); those of models are still NaN."""
         columns = np.full((len(self._plan.externals), len(batch.raws)), np.nan)
         names = [name for name in self._plan.externals if name.startswith(PROFILE_EXTERNAL)]
-        if not names or not any(partition.has_customers for partition in partitions.values()):
+        if not names or not any(partition.has_profiles for partition in partitions.values()):
             return columns
         owners = zip(batch.partitions.tolist(), batch.cells[Cell.CUSTOMER_ID].tolist(), strict=True)
         states = [partitions[partition].customer(customer) for partition, customer in owners]

@@ -25,7 +25,7 @@ class Write(NamedTuple):
 
     key: bytes
     offset: int
-    value: bytes
+    value: bytes | memoryview
 
 
 class PartitionState:
@@ -34,6 +34,7 @@ class PartitionState:
     def __init__(self, pending: Mapping[str, PendingLabels]) -> None:
         self.clock_ms = 0
         self.pending = pending
+        self.has_profiles = False  # whether any customer's profile has ever been seen
         self._customers: dict[int, CustomerState] = {}
         self._known_customers: set[int] = set()
         self._dirty_customers: dict[int, None] = {}
@@ -62,12 +63,13 @@ class PartitionState:
         """Take a customer's stored state; None says that there is none."""
         self._known_customers.add(key)
         if blob is not None:
-            self._customers[key] = CustomerState.decode(blob)
+            state = self._customers[key] = CustomerState.decode(blob)
+            self.has_profiles |= state.profile is not None
 
     def advance(
         self, kinds: NDArray[np.uint8], cells: Cells, inputs: Inputs
     ) -> list[TrainingExample]:
-        """Remember the rows' transactions, join the rows' labels, let silence mature.
+        """Remember the rows' transactions, join the rows' labels, return what matures.
 
         `kinds` (n,), `cells` (cells, n) and the models' `inputs` (n, k) are of this partition's
         rows, in input order. Any cut of the sequence gives the same examples, as `PendingLabels`
@@ -84,9 +86,8 @@ class PartitionState:
             start = row + 1
             examples += self.heartbeat(int(clocks_ms[row]))
             fraud = bool(cells[Cell.LABEL, row] == LabelCode.FRAUD)
-            event, known_ms = int(cells[Cell.EVENT_ID, row]), int(cells[Cell.TS_MS, row])
-            joined = [p.label(event, fraud, known_ms) for p in self.pending.values()]
-            examples += [example for example in joined if example is not None]
+            for pending in self.pending.values():
+                pending.label(int(cells[Cell.EVENT_ID, row]), fraud)
         self._remember(kinds, cells, inputs, before_ms, slice(start, len(kinds)))
         return examples + self.heartbeat(int(clocks_ms[-1]))
 

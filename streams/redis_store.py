@@ -92,6 +92,9 @@ return redis.call('HGETALL', KEYS[1])
 _REFUSALS = re.compile(
     r"\b(OOM|READONLY|MISCONF|NOREPLICAS|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN)\b"
 )
+PIECE_BYTES = 1 << 20
+Buffer = bytes | memoryview
+
 _ENCODE = msgspec.msgpack.Encoder().encode
 # Its own annotation admits tuples of length one only.
 _pack: Callable[[tuple[bytes | int, ...]], bytes] = cast(Any, hiredis.pack_command)
@@ -149,7 +152,8 @@ class RedisStore:
         for change in changes:
             tag = self._tag(change.partition)
             keys += [tag + write[0] for write in change.writes]
-        answer = self._run(self._commit, keys, *_commit_arguments(changes))
+        *arguments, values = _commit_arguments(changes)
+        answer = self._run(self._commit, keys, *arguments, body=values)
         if answer[0] == b"fenced":
             change = changes[answer[1] - 1]
             raise FencedError(change.partition, change.epoch, int(answer[2]))
@@ -207,20 +211,28 @@ class RedisStore:
                 "it would drop state when memory is full"
             )
 
-    def _run(self, script: "_Script", keys: Sequence[bytes], *arguments: bytes | int) -> Any:
+    def _run(
+        self,
+        script: "_Script",
+        keys: Sequence[bytes],
+        *arguments: bytes | int,
+        body: Sequence[Buffer] | None = None,
+    ) -> Any:
         try:
-            return self._call(b"EVALSHA", script.sha, len(keys), *keys, *arguments)
+            return self._call(b"EVALSHA", script.sha, len(keys), *keys, *arguments, body=body)
         except _UnknownScriptError:
             # EVAL loads and runs in one step: no flush can come between. NOSCRIPT ran nothing.
-            return self._call(b"EVAL", script.text, len(keys), *keys, *arguments)
+            return self._call(b"EVAL", script.text, len(keys), *keys, *arguments, body=body)
 
-    def _call(self, *command: bytes | int) -> Any:
+    def _call(self, *command: bytes | int, body: Sequence[Buffer] | None = None) -> Any:
+        """Send a command, with `body` as one more argument where it is given; return the answer."""
         # redis-py's own execute_command walks all arguments in Python: 2 us more per key.
         packed = _pack(command)
+        pieces = [packed] if body is None else _with_body(packed, len(command), body)
         try:
             connection: Any = self._pool.get_connection()
             try:
-                connection.send_packed_command([packed], check_health=False)
+                connection.send_packed_command(pieces, check_health=False)
                 return connection.read_response()
             finally:
                 self._pool.release(connection)
@@ -259,7 +271,24 @@ class _UnknownScriptError(StoreError):
     """The server's scripts were flushed, or it is new."""
 
 
-def _commit_arguments(changes: Sequence[PartitionChange]) -> tuple[bytes | int, ...]:
+def _with_body(packed: bytes, argument_count: int, body: Sequence[Buffer]) -> Iterator[bytes]:
+    """Yield a packed command with one more argument, that of all of `body` joined.
+
+    The argument is joined a piece at a time: a large commit is not held in memory three times.
+    """
+    length = sum(map(len, body))
+    after_count = packed.index(b"\r\n") + 2
+    yield b"*%d\r\n" % (argument_count + 1) + packed[after_count:] + b"$%d\r\n" % length
+    start, waiting_bytes = 0, 0
+    for i, value in enumerate(body):
+        waiting_bytes += len(value)
+        if waiting_bytes >= PIECE_BYTES:
+            yield b"".join(body[start : i + 1])
+            start, waiting_bytes = i + 1, 0
+    yield b"".join(body[start:]) + b"\r\n"
+
+
+def _commit_arguments(changes: Sequence[PartitionChange]) -> tuple[Any, ...]:
     header = [
         (
             str(change.epoch),
@@ -272,7 +301,7 @@ def _commit_arguments(changes: Sequence[PartitionChange]) -> tuple[bytes | int, 
     delete_count = sum(len(change.deletes) for change in changes)
     writes = list(chain.from_iterable(change.writes for change in changes))
     if not writes:
-        return _ENCODE(header), delete_count, _ENCODE(()), _ENCODE(()), b""
+        return _ENCODE(header), delete_count, _ENCODE(()), _ENCODE(()), ()
     _, starts, values = zip(*writes, strict=True)
     lengths = list(map(len, values))
     if sum(lengths) > VALUE_MAX_BYTES:
@@ -280,7 +309,7 @@ def _commit_arguments(changes: Sequence[PartitionChange]) -> tuple[bytes | int, 
             f"expected at most {VALUE_MAX_BYTES} bytes in a commit, got {sum(lengths)}: "
             "commit fewer partitions at once, or more often"
         )
-    return _ENCODE(header), delete_count, _ENCODE(starts), _ENCODE(lengths), b"".join(values)
+    return _ENCODE(header), delete_count, _ENCODE(starts), _ENCODE(lengths), values
 
 
 def _refusal(error: redis.exceptions.RedisError) -> str | None:

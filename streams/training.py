@@ -3,6 +3,8 @@
 Versions are published on a fixed grid of event time. Everything that matured before a grid point
 is learned in one canonical order, so a model is the same for any cut of the input into batches
 and for any number of partitions.
+
+Until a model has learned enough for a first version, its version is 0: the untrained prior.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,23 +19,35 @@ from streams.partition import Write
 
 NEVER_MS = 2**62
 
+# A model that has learned from a handful of examples is wilder than the prior: with AdaGrad each
+# weight's first step is as large as the learning rate, whatever the example, and the scaler's
+# variances come from a few rows. Twenty frauds are about one for each input of the bank's model.
+FIRST_VERSION_FRAUD_COUNT = 20
+FIRST_VERSION_COUNT = 200
+
 
 class _Waiting(msgspec.Struct):
     next_due_ms: int | None
     examples: list[TrainingExample]
+    learned_fraud_count: int
 
 
 class TrainingDesk:
-    """Collects matured examples of one model and publishes its versions on time."""
+    """Collects matured examples of one model and publishes its versions on time.
+
+    `learned_count` counts the examples learned, `learned_fraud_count` the frauds among them.
+    """
 
     def __init__(self, model: ModelDeclaration) -> None:
         self.every_ms = model.publish_every_ms
         self.learned_count = 0
+        self.learned_fraud_count = 0
         self._trainer = Trainer(model.name, model.pipeline, [item.name for item in model.inputs])
         self._examples: list[TrainingExample] = []
         self._next_due_ms: int | None = None
         self._version: ModelVersion | None = None
         self._waiting_dirty = False
+        self._trainer_dirty = False
         self._version_dirty = False
 
     def next_due_ms(self, ts_ms: int) -> int:
@@ -53,7 +67,10 @@ class TrainingDesk:
         return clock_ms // self.every_ms * self.every_ms
 
     def publish(self, clock_ms: int) -> ModelVersion | None:
-        """Learn what was collected; return the version of the newest grid point, if it changed."""
+        """Learn what was collected; return the version of the newest grid point, if it changed.
+
+        None also while the model has learned too little for a first version.
+        """
         point_ms = self.grid_point_ms(clock_ms)
         self._next_due_ms = point_ms + self.every_ms
         self._waiting_dirty = True
@@ -62,21 +79,34 @@ class TrainingDesk:
         self._examples.sort(key=lambda example: (example.matured_ms, example.event))
         self._trainer.learn(self._examples)
         self.learned_count += len(self._examples)
+        self.learned_fraud_count += sum(example.fraud for example in self._examples)
         self._examples = []
+        self._trainer_dirty = True
+        if not self._is_ready:
+            return None
         self._version = self._trainer.publish(point_ms)
         self._version_dirty = True
         return self._version
 
+    @property
+    def _is_ready(self) -> bool:
+        """Whether enough was learned for a first version."""
+        return (
+            self.learned_fraud_count >= FIRST_VERSION_FRAUD_COUNT
+            and self.learned_count >= FIRST_VERSION_COUNT
+        )
+
     def changes(self, prefix: bytes) -> list[Write]:
         """Return what changed since the last call."""
         writes = []
-        if self._version_dirty and self._version is not None:
+        if self._trainer_dirty:
             writes.append(Write(prefix + b"trainer", 0, self._trainer.state()))
+        if self._version_dirty and self._version is not None:
             writes.append(Write(prefix + b"version", 0, encode_version(self._version)))
         if self._waiting_dirty:
-            waiting = _Waiting(self._next_due_ms, self._examples)
+            waiting = _Waiting(self._next_due_ms, self._examples, self.learned_fraud_count)
             writes.append(Write(prefix + b"waiting", 0, msgspec.msgpack.encode(waiting)))
-        self._waiting_dirty = self._version_dirty = False
+        self._waiting_dirty = self._trainer_dirty = self._version_dirty = False
         return writes
 
     def restore(
@@ -91,6 +121,7 @@ class TrainingDesk:
         if waiting is not None:
             stored = msgspec.msgpack.decode(waiting, type=_Waiting)
             self._next_due_ms, self._examples = stored.next_due_ms, stored.examples
+            self.learned_fraud_count = stored.learned_fraud_count
         if version is not None:
             self._version = decode_version(version)
         return self._version
