@@ -209,8 +209,8 @@ class Task(Struct, frozen=True, kw_only=True, tag_field="kind", tag="task"):
 class TrainingExample(Struct, frozen=True, kw_only=True, tag_field="kind", tag="training"):
     """A matured example: the features as they were seen when deciding.
 
-    `event` is the event's keyed hash; `matured_ms` the event time at which the label was known
-    or silence was taken as legitimate.
+    `event` is the event's keyed hash; `matured_ms` is `ts_ms` plus the policy's label horizon: what
+    was known of the event by then is its label, and silence counts as legitimate.
     """
 
     model: str

@@ -20,6 +20,7 @@ from online_models.compiled import CompiledLinear, CompiledModel
 from online_models.framing import check_inputs
 
 RARE_EVENT_LOG_ODDS = -4.6  # 1 %: what a model that has learned nothing says of anybody
+STEP_DAMPING = 0.3  # what AdaGrad adds to an input's sum of squared gradients
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,16 @@ def scaled_logistic(inputs: tuple[str, ...]) -> Any:
     test) and on a synthetic set. The intercept begins at log-odds of 1 % instead of River's 50 %,
     so that an untrained model does not alert on everything. No class weights: the scores stay
     probabilities.
+
+    STEP_DAMPING keeps an input that was nearly always 0 so far from taking full steps on gradients
+    of nearly 0: undamped, 500 examples gave one input of the bank's model 84 log-odds a unit. On
+    five simulated banks anything from 0.03 to 0.3 did equally well; of 0.1 and 0.3, the latter was
+    the better on April 2018 of the Handbook's data.
     """
     regression = LogisticRegression(
-        optimizer=AdaGrad(0.3), intercept_init=RARE_EVENT_LOG_ODDS, intercept_lr=0.01
+        optimizer=AdaGrad(0.3, eps=STEP_DAMPING),
+        intercept_init=RARE_EVENT_LOG_ODDS,
+        intercept_lr=0.01,
     )
     return StandardScaler() | regression
 

@@ -1,4 +1,10 @@
-"""Labels that come late: what was seen when deciding waits for its verdict, or for silence.
+"""Labels that come late: what was seen when deciding waits until its event's horizon has passed.
+
+**Frauds wait too.** A verdict only marks its row; the example comes out when its turn has come,
+like that of an event on which there was silence. Frauds become known within days, silence counts
+only after the horizon: examples that came out as soon as they were known would be nearly all
+frauds at first, and a model that learned them in that order would alert on everything. In the
+order of events the share of frauds among the examples is right at any time.
 
 **Order and cuts.** Every example comes out at a moment that follows from event times alone, and
 the examples of one moment come in order of arrival. So the sequence of examples is the same for
@@ -7,8 +13,8 @@ each label and at the end of each batch, where clock is the greatest event time 
 arrives out of order never holds back another one.
 
 **The cap** counts rows from the newest back, whatever became of them: a row is dropped when
-`cap_count` more have arrived and it still waits. **A repeat** of an event whose horizon has not
-passed is refused: the first snapshot counts.
+`cap_count` more have arrived and it still waits, with its verdict if it has one. **A repeat** of
+an event whose horizon has not passed is refused: the first snapshot counts.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,7 +22,6 @@ from heapq import heappop, heappush
 
 import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
 from features.errors import RecordError
 from features.records import TrainingExample
@@ -25,14 +30,16 @@ from online_models.kernels import sample_mask
 from online_models.pending_rows import (
     CHUNK_ROWS,
     DROPPED,
+    FRAUD,
     HEAD,
-    LABELLED,
+    LEGITIMATE,
     MATURED,
-    PENDING,
     REPEATED,
     SCHEMA_VERSION,
+    WAITING_MAX,
     Chunk,
     EventIndex,
+    Flags,
     IntArray,
     decode_chunks,
     rows_name,
@@ -53,15 +60,15 @@ class _Head(Struct, frozen=True, kw_only=True):
 
 
 class PendingLabels:
-    """The decisions of one model in one partition that have no verdict yet.
+    """The decisions of one model in one partition that have not become examples yet.
 
-    Parameters: `horizon_ms`, how long silence lasts before it counts as legitimate;
+    Parameters: `horizon_ms`, how long every event waits, after which silence counts as legitimate;
     `legitimate_sample`, the share of legitimate examples to keep, in (0, 1]: a kept one weighs
     1 / `legitimate_sample`; `seed` of that sample; `cap_count` of rows held. Which events are in
     the sample depends on the event and the seed only. Raises RecordError for a value out of range.
 
     `dropped_count` counts rows lost to the cap, `unmatched_count` labels for an event that is not
-    waiting (unknown, already labelled, matured or dropped), `repeated_count` refused repeats.
+    waiting (unknown, matured or dropped), `repeated_count` refused repeats.
     """
 
     def __init__(
@@ -101,8 +108,8 @@ class PendingLabels:
 
     @property
     def pending_count(self) -> int:
-        """Return how many rows wait."""
-        return sum(int(chunk.pending().sum()) for chunk in self._chunks.values())
+        """Return how many rows wait, with a verdict or without."""
+        return sum(int(chunk.waiting().sum()) for chunk in self._chunks.values())
 
     def append(
         self,
@@ -132,54 +139,44 @@ class PendingLabels:
         self._drop_oldest(first_row, before_ms)
         self._clock_ms = max(int(before_ms[-1]), int(ts_ms.max()))
 
-    def label(self, event: int, fraud: bool, known_ms: int) -> TrainingExample | None:
-        """Return the example of a verdict that became known at `known_ms`.
+    def label(self, event: int, fraud: bool) -> None:
+        """Take a verdict on an event that waits; the last one before its horizon passes counts.
 
-        None if the event does not wait (counted in `unmatched_count`), or if it is legitimate and
-        not in the sample. Either way the event has had its verdict.
+        If the event does not wait, the verdict is counted in `unmatched_count` and lost.
         """
         row = self._index.get(event)
         chunk = self._chunks.get(row // CHUNK_ROWS)
         place = row % CHUNK_ROWS
-        if row < 0 or chunk is None or chunk.status[place] != PENDING:
+        if row < 0 or chunk is None or chunk.status[place] > WAITING_MAX:
             self.unmatched_count += 1
-            return None
-        chunk.status[place] = LABELLED
+            return
+        chunk.status[place] = FRAUD if fraud else LEGITIMATE
         self._status_changed.add(chunk.number)
-        if not fraud and not self._in_sample(chunk.events[place : place + 1])[0]:
-            return None
-        return TrainingExample(
-            model=self.model,
-            event=event,
-            ts_ms=int(chunk.ts_ms[place]),
-            matured_ms=known_ms,
-            fraud=fraud,
-            weight=1.0 if fraud else 1.0 / self._sample,
-            features=chunk.features[place].tolist(),
-        )
 
     def mature(self, now_ms: int) -> list[TrainingExample]:
-        """Return the legitimate examples of events with ts_ms + horizon_ms < `now_ms`.
+        """Return the examples of events with ts_ms + horizon_ms < `now_ms`.
 
-        They are sampled and weighted; their order is that of coming due, then of arrival.
+        All that were labelled fraud, with weight 1; of the others, those in the sample, weighted.
+        Their `matured_ms` is ts_ms + horizon_ms; they come in the order of coming due, then of
+        arrival.
         """
         self._clock_ms = max(self._clock_ms, now_ms)
         before_ms = now_ms - self._horizon_ms
-        due: list[tuple[Chunk, IntArray]] = []
+        due: list[tuple[Chunk, IntArray, Flags]] = []
         while self._heap and self._heap[0][0] < before_ms:
             wake_ms, number = heappop(self._heap)
             chunk = self._chunks.get(number)
             if chunk is None or chunk.wake_ms != wake_ms:
                 continue
             chunk.wake_ms = None
-            is_due = chunk.pending() & (chunk.ts_ms[: chunk.count] < before_ms)
+            is_due = chunk.waiting() & (chunk.ts_ms[: chunk.count] < before_ms)
             places = np.flatnonzero(is_due)
             if len(places):
+                due.append((chunk, *self._kept(chunk, places)))
                 chunk.status[places] = MATURED
                 self._status_changed.add(number)
-                due.append((chunk, places))
             self._settle(chunk)
-        return self._legitimate(due) if due else []
+        return self._examples(due) if due else []
 
     def changes(self) -> list[tuple[str, bytes | None]]:
         """Return the named blobs to write since the last call, None for one to delete."""
@@ -291,7 +288,7 @@ class PendingLabels:
             if chunk is not None:
                 pushed_by = row + self._cap_count - first_row
                 due_ms = chunk.ts_ms[place : place + count] + self._horizon_ms
-                waits = chunk.status[place : place + count] == PENDING
+                waits = chunk.waiting()[place : place + count]
                 waits &= due_ms >= before_ms[pushed_by : pushed_by + count]
                 chunk.status[place : place + count][waits] = DROPPED
                 self.dropped_count += int(waits.sum())
@@ -302,12 +299,13 @@ class PendingLabels:
     def _settle(self, chunk: Chunk) -> None:
         """Say when to look at the chunk next, or let it go when no row can matter any more.
 
-        A row without a verdict to come still stands against repeats until its horizon passes.
+        It goes at a time that does not depend on the cut: when every row's horizon has passed,
+        that of a refused or dropped row too, or when all are over the cap.
         """
-        pending = chunk.pending()
+        waiting = chunk.waiting()
         ts_ms = chunk.ts_ms[: chunk.count]
-        if pending.any():
-            self._wake(chunk, int(ts_ms[pending].min()))
+        if waiting.any():
+            self._wake(chunk, int(ts_ms[waiting].min()))
         elif chunk.is_full:
             last_ms = int(ts_ms.max())
             is_over_cap = chunk.first_row + CHUNK_ROWS <= self._next_row - self._cap_count
@@ -324,38 +322,37 @@ class PendingLabels:
     def _known(self) -> Iterable[tuple[IntArray, IntArray]]:
         return [chunk.known() for chunk in self._chunks.values()]
 
-    def _in_sample(self, events: IntArray) -> NDArray[np.bool_]:
-        out = np.empty(len(events), dtype=np.bool_)
-        sample_mask(events, self._seed, self._sample, out)
-        return out
+    def _kept(self, chunk: Chunk, places: IntArray) -> tuple[IntArray, Flags]:
+        """Return which of the places become examples, and which of those are frauds."""
+        is_fraud = np.equal(chunk.status[places], FRAUD)
+        is_kept = np.empty(len(places), dtype=np.bool_)
+        sample_mask(chunk.events[places], self._seed, self._sample, is_kept)
+        is_kept |= is_fraud
+        return places[is_kept], is_fraud[is_kept]
 
-    def _legitimate(self, due: list[tuple[Chunk, IntArray]]) -> list[TrainingExample]:
-        """Return the examples of the due rows that are in the sample, in order."""
-        sampled = [(chunk, places[self._in_sample(chunk.events[places])]) for chunk, places in due]
-        due = [(chunk, places) for chunk, places in sampled if len(places)]
-        if not due:
-            return []
-        events = np.concatenate([chunk.events[places] for chunk, places in due])
-        ts_ms = np.concatenate([chunk.ts_ms[places] for chunk, places in due])
-        clock_ms = np.concatenate([chunk.clock_ms[places] for chunk, places in due])
-        rows = np.concatenate([places + chunk.first_row for chunk, places in due])
-        features = np.concatenate([chunk.features[places] for chunk, places in due])
+    def _examples(self, due: list[tuple[Chunk, IntArray, Flags]]) -> list[TrainingExample]:
+        """Return the examples of places in chunks, with which of them are frauds, in order."""
+        events = np.concatenate([chunk.events[places] for chunk, places, _ in due])
+        ts_ms = np.concatenate([chunk.ts_ms[places] for chunk, places, _ in due])
+        clock_ms = np.concatenate([chunk.clock_ms[places] for chunk, places, _ in due])
+        rows = np.concatenate([places + chunk.first_row for chunk, places, _ in due])
+        features = np.concatenate([chunk.features[places] for chunk, places, _ in due])
+        frauds = np.concatenate([is_fraud for _, _, is_fraud in due])
         # The first clock that releases a row is one past its horizon, or the clock it came at.
         order = np.lexsort((rows, np.maximum(ts_ms + self._horizon_ms + 1, clock_ms)))
-        weight = 1.0 / self._sample
+        weights = np.where(frauds, 1.0, 1.0 / self._sample)
+        columns = (column[order].tolist() for column in (events, ts_ms, frauds, weights, features))
         return [
             TrainingExample(
                 model=self.model,
                 event=event,
                 ts_ms=at_ms,
                 matured_ms=at_ms + self._horizon_ms,
-                fraud=False,
+                fraud=fraud,
                 weight=weight,
                 features=values,
             )
-            for event, at_ms, values in zip(
-                events[order].tolist(), ts_ms[order].tolist(), features[order].tolist(), strict=True
-            )
+            for event, at_ms, fraud, weight, values in zip(*columns, strict=True)
         ]
 
     def _encode_head(self) -> bytes:

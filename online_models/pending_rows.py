@@ -16,21 +16,24 @@ from online_models.framing import FloatArray, seal, unseal
 from online_models.kernels import index_get, index_put
 
 CHUNK_ROWS = 256  # also the unit of writing: a checkpoint writes the filling chunk once more
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 HEAD, ROWS_KIND, STATUS_KIND = "head", "rows", "status"
 TABLE_SLOTS_MIN = 1024
 TABLE_REACH = 2**31 - 1  # rows in the index's table are int32, counted from its first row
 
 IntArray = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 KnownRows = Callable[[], Iterable[tuple[IntArray, IntArray]]]
 
 
 # What became of a row. Plain numbers: the attributes of an IntEnum cost a microsecond a look-up.
-PENDING = 0
-LABELLED = 1
-MATURED = 2
-DROPPED = 3  # pushed out by the cap on rows
-REPEATED = 4  # its event was already known: the first snapshot counts
+SILENT = 0  # waits, no verdict so far
+FRAUD = 1  # waits, the last verdict was fraud
+LEGITIMATE = 2  # waits, the last verdict was legitimate
+WAITING_MAX = LEGITIMATE  # a status above is final
+MATURED = 3
+DROPPED = 4  # pushed out by the cap on rows
+REPEATED = 5  # its event was already known: the first snapshot counts
 
 
 class _Rows(Struct, frozen=True):
@@ -60,7 +63,7 @@ class Chunk:
         self.events: IntArray = np.empty(CHUNK_ROWS, dtype=np.int64)
         self.ts_ms: IntArray = np.empty(CHUNK_ROWS, dtype=np.int64)
         self.clock_ms: IntArray = np.empty(CHUNK_ROWS, dtype=np.int64)
-        self.status: NDArray[np.uint8] = np.zeros(CHUNK_ROWS, dtype=np.uint8)
+        self.status: NDArray[np.uint8] = np.full(CHUNK_ROWS, SILENT, dtype=np.uint8)
         self.features: FloatArray = np.empty((CHUNK_ROWS, input_count))
         self.wake_ms: int | None = None
 
@@ -85,14 +88,13 @@ class Chunk:
         self.features[self.count : end] = features
         self.count = end
 
-    def pending(self) -> NDArray[np.bool_]:
-        """Return which of the `count` rows still wait."""
-        return np.equal(self.status[: self.count], PENDING)
+    def waiting(self) -> Flags:
+        """Return which of the `count` rows still wait, with a verdict or without."""
+        return np.less_equal(self.status[: self.count], WAITING_MAX)
 
     def known(self) -> tuple[IntArray, IntArray]:
         """Return events and row numbers of the rows that a label or a repeat may still meet."""
-        status = self.status[: self.count]
-        rows = np.flatnonzero((status == PENDING) | (status == LABELLED))
+        rows = np.flatnonzero(self.waiting())
         return self.events[rows], rows + self.first_row
 
     def encode_rows(self) -> bytes:

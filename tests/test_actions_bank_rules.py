@@ -198,7 +198,7 @@ def test_bare_data_gives_models_finite_inputs_and_rules_no_hits() -> None:
     ]
     outputs, _ = outputs_of(records)
     inputs = [row for name, row in bank_plan().before_models.outputs.items() if "model:" in name]
-    assert len(inputs) == len(bank_policy().models[0].inputs) == 18
+    assert len(inputs) == len(bank_policy().models[0].inputs) == 19
     values = outputs.before[inputs]
     assert np.isfinite(values).all()
     assert np.abs(values).max() <= 25
@@ -218,3 +218,20 @@ def test_model_inputs_of_one_event_by_hand() -> None:
     assert value("model:fraud:customer_count_1d") == pytest.approx(np.log(3.0))
     assert value("model:fraud:customer_sum_7d") == pytest.approx(np.log(41.0))
     assert (value("model:fraud:night"), value("model:fraud:weekend")) == (1.0, 1.0)
+
+
+def test_money_that_comes_in_neither_has_an_unusual_size_nor_makes_one() -> None:
+    salary = {"type": "salary", "direction": "in", "channel": "web"}
+    outputs, _ = outputs_of(
+        [
+            payment(NOON_MS, 10.0),
+            payment(NOON_MS + HOUR_MS, 2500.0, **salary),
+            payment(NOON_MS + 2 * HOUR_MS, 99.0, **{**salary, "type": "transfer_in"}),
+            payment(NOON_MS + 3 * HOUR_MS, 30.0),
+        ]
+    )
+    names = ("log_amount", "amount_ratio", "amount_zscore", "transfer_in")
+    rows = [[outputs.row(row)(f"model:fraud:{name}") for name in names] for row in (1, 2, 3)]
+    assert rows[0] == [0.0, 0.0, 0.0, 0.0]
+    assert rows[1] == pytest.approx([0.0, 0.0, 0.0, np.log(100.0)])
+    assert rows[2] == pytest.approx([np.log(31.0), 3.0, 1.0, 0.0])  # beside the 10 alone

@@ -1,5 +1,6 @@
 """The processor and the embedded runtime: no cut of the input shows, and no restart does."""
 
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -13,6 +14,7 @@ from strategies_streams import PARTITION_COUNT, Sent, as_raw, streams
 
 from actions.policy import Policy
 from features.hashing import IdHasher
+from streams import training
 from streams.embedded import EmbeddedRuntime, EmbeddedSettings
 from streams.emissions import Output
 from streams.policy_files import read_policy
@@ -25,6 +27,15 @@ from streams.store import MemoryStore, Store
 @pytest.fixture(scope="module")
 def policy() -> Policy:
     return read_policy()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def first_version_at_once() -> Iterator[None]:
+    """Short streams have no 20 frauds to learn from, and yet versions must matter in them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "FIRST_VERSION_FRAUD_COUNT", 0)
+        patch.setattr(training, "FIRST_VERSION_COUNT", 1)
+        yield
 
 
 @dataclass
