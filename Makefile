@@ -47,7 +47,9 @@ format: $(STAMP) ## rewrite the code in the house format
 	$(VENV)/bin/ruff format .
 
 bench: $(STAMP) ## the benchmarks
-	$(PYTHON_IN_VENV) -m pytest bench --benchmark-only $(BENCH_ARGS)
+	$(PYTHON_IN_VENV) -m pytest bench --benchmark-only --benchmark-json=bench/results/latest.json \
+	  $(BENCH_ARGS)
+	$(PYTHON_IN_VENV) -m bench.table bench/results/latest.json > docs/benchmarks.md
 
 lock: $(STAMP) ## pin every dependency again, with hashes
 	$(PIP_INSTALL) uv==$(UV_VERSION)
