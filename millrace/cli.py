@@ -63,8 +63,8 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--customers", default=3000, show_default=True, help="Simulated customers.")
-@click.option("--days", default=21, show_default=True, help="Simulated days.")
+@click.option("--customers", default=800, show_default=True, help="Simulated customers.")
+@click.option("--days", default=65, show_default=True, help="Simulated days.")
 @click.option("--seed", default=1, show_default=True, help="The same seed gives the same traffic.")
 @click.option(
     "--seconds",
@@ -90,8 +90,9 @@ def demo(
     from replay.simulator import SimulatorSettings
 
     simulation = SimulatorSettings(customer_count=customers, day_count=days, seed=seed)
-    console = Console(record=svg is not None, quiet=as_json)
-    finished = run_demo(DemoSettings(simulation, seconds), read_policy(policy_dir), console)
+    settings = DemoSettings(simulation, seconds)
+    console, notices = Console(quiet=as_json), Console(stderr=True)
+    finished = run_demo(settings, read_policy(policy_dir), console, notices)
     if svg is not None:
         finished.save_picture(svg)
     if as_json:

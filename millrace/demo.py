@@ -1,9 +1,19 @@
-"""The demo: simulated bank traffic through the embedded engine, with a live view."""
+"""The demo: simulated bank traffic through the embedded engine, with a live view.
 
+Open loop: every record has an arrival time fixed beforehand, and its latency counts from then to
+the moment when the sink has what the engine emits for it. The traffic comes from a process of its
+own; here is only the engine, and the drawing of the screen between two batches.
+"""
+
+import gc
+import os
+import signal
+import threading
 import time
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -11,131 +21,192 @@ from typing import Any
 import msgspec
 from hdrh.histogram import HdrHistogram
 from rich.console import Console
-from rich.layout import Layout
-from rich.live import Live
-from rich.panel import Panel
 
 from actions.policy import Policy
-from features.records import Outcome
+from features.records import ENCODER, Outcome
 from millrace.board import Board
-from millrace.live import live_view, summary_view
+from millrace.demo_summary import summary_dict, summary_view
+from millrace.live import Pulse, Screen, printable, screen_lines
+from millrace.traffic import Hour, Traffic
 from replay.simulator import Simulator, SimulatorSettings
 from replay.source_record import SourceRecord
 from streams.embedded import LATENCY_MAX_NS, EmbeddedRuntime, EmbeddedSettings
+from streams.emissions import Output
 from streams.private_redis import PrivateRedis
 from streams.redis_store import RedisStore
+from streams.store import MemoryStore, Store
 
-FRAME_S = 0.25
-PICTURE_WIDTH, PICTURE_HEIGHT = 118, 36
+FRAME_S = 0.25  # at most four frames a second
+FRAME_LATE_S = 1.0  # and one a second even where there is no pause to draw in
+TOLD_SHARE = 0.2  # without a terminal: a line after each fifth of the days
+PICTURE_WIDTH, PICTURE_HEIGHT = 118, 34
 BATCH_MAX_COUNT = 256  # small batches: the demo shows latency, a replay throughput
+ENGINE = EmbeddedSettings(partition_count=1, batch_max_count=BATCH_MAX_COUNT)
+# Enough frauds for a model to be published, and enough events for the histories to run out of room.
+WARM_UP = SimulatorSettings(customer_count=450, day_count=20, seed=1, fraud_rate=0.02)
+WARM_UP_BATCH_COUNT = 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class DemoSettings:
-    """What the demo simulates, and how fast: `speed` is event time over wall time."""
+    """What the demo simulates; the simulated days are spread over `play_s` of wall time."""
 
     simulation: SimulatorSettings
-    play_s: float  # the simulated days are spread over this wall time
+    play_s: float
 
 
 class Demo:
-    """One run: a simulator, an engine with a private Redis, and a board."""
+    """One run: traffic, an engine on a store, a board and a screen."""
 
     def __init__(
-        self, settings: DemoSettings, policy: Policy, runtime_store: RedisStore, console: Console
+        self, settings: DemoSettings, policy: Policy, store: Store, console: Console
     ) -> None:
         self._settings = settings
         self._console = console
-        self._simulator = Simulator(settings.simulation)
-        self.board = Board(self._simulator.truth.fraud)
+        self.board = Board()
         self.runtime = EmbeddedRuntime(
-            policy,
-            runtime_store,
-            self.board,
-            EmbeddedSettings(batch_max_count=BATCH_MAX_COUNT),
-            on_output=self.board.observe,
+            policy, store, self.board, ENGINE, on_output=self._take_output
         )
         self.latency_ns = HdrHistogram(1_000, LATENCY_MAX_NS, 3)
         self._outcomes = msgspec.json.Decoder(Outcome)
-        self._speed = settings.simulation.day_count * 86_400 / settings.play_s
+        self._day_count = settings.simulation.day_count
+        self._speed = self._day_count * 86_400 / settings.play_s
         self._start_ms = settings.simulation.start_ms
-        self._started_s = self._drawn_s = 0.0
+        self._arrivals_s: list[float] = []  # of the hour that is being played
+        self._taken_count = 0  # of its records, those whose emissions the sink has
+        self._started_s = 0.0
+        self._drawn_s = 0.0
+        self._drawing_s = 0.0  # how long a frame took, at most
+        self._told_share = TOLD_SHARE
+        self.is_interrupted = False
         self.wall_s = 0.0
 
-    def run(self) -> None:
-        """Play the whole simulation; every record has its own arrival time, fixed beforehand."""
-        self._started_s = time.perf_counter()
-        with Live(self._view(), console=self._console, auto_refresh=False) as live:
-            for chunk in self._simulator.chunks():
-                self._play(chunk, live)
-                for offer in self.board.take_offers():
-                    self._simulator.answer(offer)
-            live.update(self._view(), refresh=True)
-        self.runtime.close()
-        self.wall_s = time.perf_counter() - self._started_s
-        self._console.print(self.summary())
+    def run(self, traffic: Traffic) -> None:
+        """Play the traffic to its end, or until Ctrl-C; a half of an hour is never left over."""
+        with Screen(self._console) as screen, _stopping_on_signals(self._interrupt):
+            for hour in traffic.hours(lambda: not self.is_interrupted):
+                if not self._started_s:
+                    hour = self._load_profiles(hour)
+                    self._started_s = time.perf_counter()
+                self._play(hour, screen)
+                traffic.answer(self.board.take_offers())
+            self._stop_clock()
+            self.runtime.close()
 
-    def _play(self, chunk: Sequence[SourceRecord], live: Live) -> None:
-        """Hand over each record when its time has come; what is late waits no longer."""
-        arrivals_s = [self._arrival_s(record.ts_ms) for record in chunk]
-        taken = 0
-        while taken < len(chunk):
-            now_s = time.perf_counter()
-            stop = min(bisect_right(arrivals_s, now_s, taken), taken + BATCH_MAX_COUNT)
-            if stop == taken:
-                self._idle(arrivals_s[taken], live)
-                continue
-            self._submit(chunk[taken:stop])
-            done_s = time.perf_counter()
-            for arrival_s in arrivals_s[taken:stop]:
-                self.latency_ns.record_value(max(1_000, int((done_s - arrival_s) * 1e9)))
-            taken = stop
+    def _interrupt(self) -> None:
+        self.is_interrupted = True
 
-    def _arrival_s(self, ts_ms: int) -> float:
-        return self._started_s + (ts_ms - self._start_ms) / 1000 / self._speed
+    def _stop_clock(self) -> None:
+        self.wall_s = time.perf_counter() - self._started_s if self._started_s else 0.0
 
-    def _idle(self, until_s: float, live: Live) -> None:
-        """Draw a frame if one is due, else sleep until the next record arrives."""
-        now_s = time.perf_counter()
-        if now_s - self._drawn_s >= FRAME_S:
-            live.update(self._view(), refresh=True)
-            self._drawn_s = time.perf_counter()
-        elif until_s > now_s:
-            time.sleep(until_s - now_s)
+    def _load_profiles(self, hour: Hour) -> Hour:
+        """Load the bank's customers before the clock starts; return what else the hour holds.
 
-    def _submit(self, records: Sequence[SourceRecord]) -> None:
-        for record in records:
-            if record.topic == "outcomes":
-                self.board.take_outcome(self._outcomes.decode(record.value))
+        The simulation begins by telling of all of them within an hour, which no bank's day does:
+        they would be most of the slowest percent.
+        """
+        rows = range(len(hour.topics))
+        profiles = [row for row in rows if hour.topics[row] == "profiles"]
         self.runtime.submit(
-            [record.topic for record in records],
-            [record.key for record in records],
-            [record.value for record in records],
+            [hour.topics[row] for row in profiles],
+            [hour.keys[row] for row in profiles],
+            [hour.values[row] for row in profiles],
+        )
+        rest = [row for row in rows if hour.topics[row] != "profiles"]
+        return Hour(
+            topics=[hour.topics[row] for row in rest],
+            keys=[hour.keys[row] for row in rest],
+            ts_ms=[hour.ts_ms[row] for row in rest],
+            values=[hour.values[row] for row in rest],
+            frauds=hour.frauds,
+            uplifts=hour.uplifts,
         )
 
-    def _view(self) -> Layout:
-        spent_s = max(time.perf_counter() - self._started_s, 1e-9) if self._started_s else 1e-9
-        played_ms = self.board.event_ms - self._start_ms if self.board.event_ms else 0
-        progress = played_ms / (self._settings.simulation.day_count * 86_400_000)
-        return live_view(self.board, progress, self.board.record_count / spent_s, self.latency_ns)
+    def _play(self, hour: Hour, screen: Screen) -> None:
+        """Hand over each record when its time has come; what is late waits no longer."""
+        self.board.take_truth(hour.frauds, hour.uplifts)
+        first_s = self._started_s - self._start_ms / 1000 / self._speed
+        scale = 1 / 1000 / self._speed
+        arrivals_s = [first_s + ts_ms * scale for ts_ms in hour.ts_ms]
+        self._arrivals_s, self._taken_count = arrivals_s, 0
+        start = 0
+        while start < len(arrivals_s) and not self.is_interrupted:
+            now_s = time.perf_counter()
+            stop = min(bisect_right(arrivals_s, now_s, start), start + BATCH_MAX_COUNT)
+            if stop > start:
+                self._submit(hour, start, stop)
+                start = stop
+            self._between(arrivals_s[start] if start < len(arrivals_s) else now_s, screen)
 
-    def summary(self) -> Panel:
-        """Return the closing panel."""
-        notes = {
-            "state": f"{self.runtime.checkpoint_count:,} checkpoints to a private Redis, "
-            "each with its offsets in one script call",
-            "next": "`millrace simulate --customers 2000 --days 30 --seed 7 --out sim`, then "
-            "`millrace replay sim --out run` and open run/report.html; "
-            "policies: actions/policies/bank",
-        }
-        return summary_view(self.board, self.wall_s, self.latency_ns, notes)
+    def _submit(self, hour: Hour, start: int, stop: int) -> None:
+        topics, values = hour.topics[start:stop], hour.values[start:stop]
+        if "outcomes" in topics:
+            for topic, value in zip(topics, values, strict=True):
+                if topic == "outcomes":
+                    self.board.take_outcome(self._outcomes.decode(value))
+        self.runtime.submit(topics, hour.keys[start:stop], values)
+
+    def _take_output(self, output: Output) -> None:
+        """Take the time: the sink has everything that is said about these records."""
+        done_s = time.perf_counter()
+        start, self._taken_count = self._taken_count, self._taken_count + output.record_count
+        for arrival_s in self._arrivals_s[start : self._taken_count]:
+            latency_ns = int((done_s - arrival_s) * 1e9)
+            self.latency_ns.record_value(min(max(1_000, latency_ns), LATENCY_MAX_NS))
+        self.board.observe(output)
+
+    def _between(self, next_s: float, screen: Screen) -> None:
+        """Draw a frame if one is due and nobody has to wait for it, else sleep until `next_s`."""
+        now_s = time.perf_counter()
+        waited_s, pause_s = now_s - self._drawn_s, next_s - now_s
+        due = waited_s >= FRAME_S and pause_s >= self._drawing_s
+        if due or waited_s >= FRAME_LATE_S:
+            self._show(screen)
+            self._drawn_s = time.perf_counter()
+            self._drawing_s = self._drawn_s - now_s
+        elif pause_s > 0:
+            time.sleep(pause_s)
+
+    def _show(self, screen: Screen) -> None:
+        if screen.is_live:
+            screen.draw(self.board, self.pulse())
+            return
+        pulse = self.pulse()
+        if pulse.progress >= self._told_share:
+            self._told_share = (pulse.progress // TOLD_SHARE + 1) * TOLD_SHARE
+            self._console.print(
+                f"day {pulse.progress * self._day_count:.0f} of {self._day_count}: "
+                f"{self.board.record_count:,} records, {self.board.alert_count:,} alerts, "
+                f"{sum(self.board.offers_made.values()):,} offers, latency {pulse.latency_text}",
+                soft_wrap=True,
+                highlight=False,
+            )
+
+    def pulse(self) -> Pulse:
+        """Return how the run goes, or went."""
+        spent_s = self.wall_s or time.perf_counter() - self._started_s
+        played_ms = self.board.event_ms - self._start_ms if self.board.event_ms else 0
+        return Pulse(
+            played_ms / (self._day_count * 86_400_000),
+            self.board.record_count / max(spent_s, 1e-9),
+            *(self.latency_ns.get_value_at_percentile(p) / 1e6 for p in (50, 99, 99.9)),
+        )
+
+    def print_summary(self, console: Console) -> None:
+        """Print the closing panel."""
+        heading = "what happened"
+        if self.is_interrupted:
+            played = self.pulse().progress * self._day_count
+            heading += f" until you stopped it, {played:.1f} of {self._day_count} days"
+        console.print(summary_view(self.board, self.pulse(), self.wall_s, heading))
 
     def save_picture(self, file: Path) -> None:
         """Save the last screen and the summary as an SVG picture."""
-        console = Console(record=True, width=PICTURE_WIDTH, height=PICTURE_HEIGHT, file=StringIO())
-        console.print(self._view())
-        console.print(self.summary())
-        console.save_svg(str(file), title="millrace demo")
+        console = Console(record=True, width=PICTURE_WIDTH, file=StringIO())
+        lines = screen_lines(self.board, self.pulse(), PICTURE_WIDTH, PICTURE_HEIGHT)
+        console.print(printable(lines))
+        self.print_summary(console)
+        file.write_text(console.export_svg(title="millrace demo"))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the summary for machines; money in minor units, latency in microseconds."""
@@ -147,31 +218,88 @@ class Demo:
                 "transactions": board.decided_count,
                 "dead_lettered": board.dead_letter_count,
             },
+            "complete": not self.is_interrupted,
             "wall_s": round(self.wall_s, 3),
             "latency_us": {
                 name: self.latency_ns.get_value_at_percentile(p) / 1000
                 for name, p in percentiles.items()
             },
-            "alerts": board.alert_count,
-            "fraud_stopped": asdict(board.caught),
-            "fraud_missed": asdict(board.missed),
-            "false_alarms": asdict(board.false_alarms),
-            "offers_made": dict(board.offers_made),
-            "offers_held_back": board.control_count,
-            "outcomes": dict(board.outcomes),
-            "model_versions": board.model_versions,
-            "examples_learned": board.learned_count,
             "checkpoints": self.runtime.checkpoint_count,
+            **summary_dict(board),
         }
 
 
-def run_demo(settings: DemoSettings, policy: Policy, console: Console) -> Demo:
-    """Run the demo from nothing: a private Redis is started and stopped."""
-    with PrivateRedis() as redis:
+def run_demo(settings: DemoSettings, policy: Policy, console: Console, notices: Console) -> Demo:
+    """Run the demo from nothing: traffic and a private Redis are started and stopped.
+
+    `notices` is told what takes time before the play begins.
+    """
+    with Traffic(settings.simulation) as traffic, PrivateRedis() as redis:
+        if not _kernels_are_compiled():
+            notices.print("compiling kernels, once: about 20 s", highlight=False)
+        warm_up(policy)
         store = RedisStore(redis.url)
         try:
             demo = Demo(settings, policy, store, console)
-            demo.run()
+            with _no_collections():
+                demo.run(traffic)
         finally:
             store.close()
+    demo.print_summary(console)
     return demo
+
+
+def _kernels_are_compiled() -> bool:
+    folder = os.environ.get("NUMBA_CACHE_DIR")  # set where `millrace` is imported
+    return folder is not None and any(Path(folder).rglob("*.nbi"))
+
+
+def warm_up(policy: Policy) -> None:
+    """Let a throw-away engine meet every kind of record, so that all its kernels are compiled."""
+    records = [record for chunk in Simulator(WARM_UP).chunks() for record in chunk]
+    last = records[-1]
+    outcome = Outcome(action_id="none", ts_ms=last.ts_ms, customer_id=last.key, result="seen")
+    records.append(SourceRecord("outcomes", last.key, last.ts_ms, ENCODER.encode(outcome)))
+    engine = EmbeddedSettings(partition_count=1, batch_max_count=WARM_UP_BATCH_COUNT)
+    runtime = EmbeddedRuntime(policy, MemoryStore(), Board(), engine)
+    for start in range(0, len(records), WARM_UP_BATCH_COUNT):
+        topics, keys, _, values = zip(*records[start : start + WARM_UP_BATCH_COUNT], strict=True)
+        runtime.submit(topics, keys, values)
+    runtime.close()
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Collect no garbage while playing.
+
+    A collection takes 30 ms, and finds about ten objects in 75,000 records: hardly anything that
+    the engine makes is in a cycle.
+    """
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@contextmanager
+def _stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` on the first Ctrl-C or termination signal; a second one acts as usual."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {int(number): signal.getsignal(number) for number in numbers}
+
+    def take(number: int, frame: object) -> None:
+        stop()
+        signal.signal(number, before[number])
+
+    for number in numbers:
+        signal.signal(number, take)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, before[number])
