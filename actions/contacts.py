@@ -12,6 +12,7 @@ from actions.policy_schema import ContactCap, ContactSettings
 from features.records import Profile
 
 _HOUR_MS = 3_600_000
+_DAY_MS = 24 * _HOUR_MS
 _MINUTE_MS = 60_000
 
 
@@ -24,14 +25,15 @@ class ContactLedger:
         self._window_max_ms = max((cap.within_ms for cap in settings.caps), default=1)
 
     def now_ms(self, state: CustomerState, ts_ms: int) -> int:
-        """Return the time at which a message for an event of time `ts_ms` would leave."""
-        return max(ts_ms, state.contacts[-1].ts_ms) if state.contacts else ts_ms
+        """Return the time at which a message for an event of time `ts_ms` would leave.
+
+        That is not before the newest contact, and not in quiet hours: it then waits for their end.
+        """
+        now_ms = max(ts_ms, state.contacts[-1].ts_ms) if state.contacts else ts_ms
+        return now_ms if state.profile is None else self.after_quiet_ms(state.profile, now_ms)
 
     def refusal(self, state: CustomerState, channel: str, offer: str, now_ms: int) -> str | None:
-        """Return why this contact may not happen at `now_ms` (quiet hours, caps), or None."""
-        profile = state.profile
-        if profile is not None and self.is_quiet(profile, now_ms):
-            return "quiet hours of the customer"
+        """Return which cap this contact would break at `now_ms`, or None."""
         for cap in self._settings.caps:
             if self._applies(cap, channel, offer) and self._used(cap, state, now_ms):
                 return _cap_text(cap)
@@ -57,6 +59,16 @@ class ContactLedger:
         if quiet.start_hour <= quiet.end_hour:
             return quiet.start_hour <= hour < quiet.end_hour
         return hour >= quiet.start_hour or hour < quiet.end_hour
+
+    def after_quiet_ms(self, profile: Profile, now_ms: int) -> int:
+        """Return `now_ms`, or the end of the quiet hours that it falls into."""
+        quiet = profile.quiet_hours or self._settings.quiet_hours
+        if quiet is None or not self.is_quiet(profile, now_ms):
+            return now_ms
+        local_ms = now_ms + profile.utc_offset_minutes * _MINUTE_MS
+        end_ms = local_ms // _DAY_MS * _DAY_MS + quiet.end_hour * _HOUR_MS
+        wait_ms = (end_ms - local_ms) % _DAY_MS
+        return now_ms + wait_ms
 
     def record(self, state: CustomerState, contact: Contact) -> None:
         """Append a contact (not before the newest one) and drop those that no cap can see."""

@@ -275,6 +275,7 @@ class NextBestAction:
             channel=cast(ContactChannel, bid.channel),
             text_key=declaration.text_key,
             parameters=bid.parameters,
+            deliver_from_ms=now_ms,
             valid_until_ms=now_ms + declaration.valid_for_ms,
             propensity=share if control else 1.0 - share,
             explored=False,

@@ -173,7 +173,11 @@ class LostCandidate(Struct, frozen=True, kw_only=True):
 
 
 class Offer(Struct, frozen=True, kw_only=True, tag_field="kind", tag="offer"):
-    """The best action for a customer now. `propensity` is the probability of this choice."""
+    """The best action for a customer now. `propensity` is the probability of this choice.
+
+    A channel delivers it from `deliver_from_ms` on (the end of quiet hours, where the event fell
+    into them) and before `valid_until_ms`.
+    """
 
     action_id: str
     event_id: str
@@ -183,6 +187,7 @@ class Offer(Struct, frozen=True, kw_only=True, tag_field="kind", tag="offer"):
     channel: ContactChannel
     text_key: str
     parameters: dict[str, str | int | float]
+    deliver_from_ms: int
     valid_until_ms: int
     propensity: float
     explored: bool

@@ -74,8 +74,9 @@ def offer(
     values: dict[str, Any] = {
         "action_id": f"A{number:06d}", "event_id": "TX1", "ts_ms": ts_ms,
         "customer_id": customer_id, "offer": name, "channel": "sms", "text_key": "t",
-        "parameters": {}, "valid_until_ms": ts_ms + DAY_MS, "propensity": 0.5, "explored": False,
-        "control": False, "why": (), "lost": (), "versions": Versions(policy="p", models={}),
+        "parameters": {}, "deliver_from_ms": ts_ms, "valid_until_ms": ts_ms + DAY_MS,
+        "propensity": 0.5, "explored": False, "control": False, "why": (), "lost": (),
+        "versions": Versions(policy="p", models={}),
     }  # fmt: skip
     return Offer(**(values | changes))
 

@@ -87,6 +87,10 @@ def test_quiet_hours_are_local_and_may_span_midnight(
         local_hour = (minute + offset_minutes) // 60 % 24
         now_ms = midnight_ms + minute * 60_000
         assert ledger.is_quiet(customer, now_ms) == (local_hour in quiet)
+        free_ms = now_ms  # by the minute, until it is no longer quiet
+        while ledger.is_quiet(customer, free_ms):
+            free_ms += 60_000
+        assert ledger.after_quiet_ms(customer, now_ms) == free_ms
 
 
 def test_quiet_hours_of_the_profile_win_over_those_of_the_policy() -> None:

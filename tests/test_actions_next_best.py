@@ -142,12 +142,27 @@ def test_consent_is_a_hard_gate() -> None:
     [
         ({"products": ("savings_plan",)}, "already holds savings_plan"),
         ({"corporate": True}, "not eligible"),
-        ({"quiet_hours": QuietHours(start_hour=12, end_hour=13)}, "quiet hours of the customer"),
-        ({"quiet_hours": None, "utc_offset_minutes": 600}, "quiet hours of the customer"),
     ],
 )
 def test_profile_gates(change: dict[str, Any], wanted: str) -> None:
     assert reason(Customer(**change).paid()) == wanted
+
+
+@pytest.mark.parametrize(
+    ("change", "wait_hours"),
+    [
+        ({"quiet_hours": QuietHours(start_hour=13, end_hour=12)}, 0),
+        ({"quiet_hours": QuietHours(start_hour=12, end_hour=13)}, 1),
+        # Noon UTC is 22:00 there, and the policy's own quiet hours end at 08:00.
+        ({"quiet_hours": None, "utc_offset_minutes": 600}, 10),
+    ],
+)
+def test_an_offer_waits_for_the_end_of_quiet_hours(change: dict[str, Any], wait_hours: int) -> None:
+    customer = Customer(**change)
+    offer = made(customer.paid())
+    assert offer.deliver_from_ms == NOON_MS + wait_hours * 3_600_000
+    assert offer.valid_until_ms == offer.deliver_from_ms + 7 * DAY_MS
+    assert customer.state.contacts[-1].ts_ms == offer.deliver_from_ms
 
 
 def test_balance_is_needed() -> None:

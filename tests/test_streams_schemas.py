@@ -66,9 +66,9 @@ EXAMPLES: list[msgspec.Struct] = [
     ),
     Offer(
         action_id="a1", offer="savings_plan", channel="sms", text_key="savings", versions=VERSIONS,
-        parameters={"rate": 2.5, "months": 12, "name": "plan"}, valid_until_ms=TS_MS + 1,
-        propensity=0.5, explored=True, control=False, why=("a salary",), **WHO,
-        lost=(LostCandidate(offer="loan", reason="no consent"),),
+        parameters={"rate": 2.5, "months": 12, "name": "plan"}, deliver_from_ms=TS_MS,
+        valid_until_ms=TS_MS + 1, propensity=0.5, explored=True, control=False,
+        why=("a salary",), **WHO, lost=(LostCandidate(offer="loan", reason="no consent"),),
     ),
     Task(
         task_id="t1", task="call", owner="desk", due_ms=TS_MS, why=("large",), versions=VERSIONS,
