@@ -167,10 +167,10 @@ def _rule(left: str, title: str, right: str, width: int) -> Line:
     return [(f"{left}─", BORDER), (title, BOLD), (f"{rest}{right}", BORDER)]
 
 
-def _cut(line: Line, size: int) -> Line:
-    """Return the line with exactly `size` cells: blanks behind it, or an ellipsis at its end."""
+def _cut(line: Line, cell_count: int) -> Line:
+    """Return the line with exactly that many cells: blanks behind it, or an ellipsis at its end."""
     cut: Line = []
-    left = size
+    left = cell_count
     for text, style in line:
         if not text.isprintable():
             text = "".join(mark if mark.isprintable() else " " for mark in text)

@@ -2,7 +2,6 @@
 
 import os
 import pty
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +16,6 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from actions.policy import Policy
 from features.records import ENCODER, Alert, Offer, Outcome, Reason, TrainingExample, Versions
 from millrace.board import ANSWERED_AFTER_MS, Board, Tally
 from millrace.demo import Demo, DemoSettings
@@ -25,7 +23,7 @@ from millrace.live import Pulse, screen_lines
 from millrace.traffic import Traffic, TrafficError
 from replay.simulator import SimulatorSettings
 from streams.emissions import Decisions, Emission, Output
-from streams.policy_files import BANK_POLICY, read_policy
+from streams.policy_files import read_policy
 from streams.store import MemoryStore
 
 SIMULATION = SimulatorSettings(customer_count=150, day_count=40, seed=3, fraud_rate=0.02)
@@ -36,25 +34,13 @@ PATIENCE_S = 60.0
 
 
 @pytest.fixture(scope="module")
-def talkative(tmp_path_factory: pytest.TempPathFactory) -> Policy:
-    """The bank's policy without quiet hours of its own: salaries come at night."""
-    folder = tmp_path_factory.mktemp("policies") / "talkative"
-    shutil.copytree(BANK_POLICY, folder)
-    text = (folder / "offers.yaml").read_text()
-    quiet = text.replace("{start_hour: 21, end_hour: 8}", "{start_hour: 0, end_hour: 0}")
-    assert quiet != text
-    (folder / "offers.yaml").write_text(quiet)
-    return read_policy(folder)
-
-
-@pytest.fixture(scope="module")
 def bytecode(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.getbasetemp() / "bytecode"
 
 
-def played(policy: Policy, play_s: float) -> dict[str, object]:
+def played(play_s: float) -> dict[str, object]:
     """Play the simulation within `play_s`, or as fast as it goes; return all but the timing."""
-    demo = Demo(DemoSettings(SIMULATION, play_s), policy, MemoryStore(), Console(quiet=True))
+    demo = Demo(DemoSettings(SIMULATION, play_s), read_policy(), MemoryStore(), Console(quiet=True))
     with Traffic(SIMULATION) as traffic:
         demo.run(traffic)
     told = demo.as_dict()
@@ -65,8 +51,8 @@ def played(policy: Policy, play_s: float) -> dict[str, object]:
     return told
 
 
-def test_the_speed_of_the_play_changes_nothing(talkative: Policy) -> None:
-    flat_out, leisurely = played(talkative, 0.001), played(talkative, 3.0)
+def test_the_speed_of_the_play_changes_nothing() -> None:
+    flat_out, leisurely = played(0.001), played(3.0)
     assert flat_out == leisurely
     assert flat_out["complete"]
     assert flat_out["outcomes"]["seen"] > 0  # type: ignore[index]  # offers came back as answers
