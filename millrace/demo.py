@@ -7,6 +7,7 @@ own; here is only the engine, and the drawing of the screen between two batches.
 
 import gc
 import os
+import re
 import signal
 import threading
 import time
@@ -206,7 +207,9 @@ class Demo:
         lines = screen_lines(self.board, self.pulse(), PICTURE_WIDTH, PICTURE_HEIGHT)
         console.print(printable(lines))
         self.print_summary(console)
-        file.write_text(console.export_svg(title="millrace demo"))
+        picture = console.export_svg(title="millrace demo")
+        # Without rich's web fonts: a picture in a README loads nothing from elsewhere.
+        file.write_text(re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the summary for machines; money in minor units, latency in microseconds."""
