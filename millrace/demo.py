@@ -15,19 +15,20 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from hdrh.histogram import HdrHistogram
 from rich.console import Console
+from rich.panel import Panel
 
 from actions.policy import Policy
 from features.records import ENCODER, Outcome
 from millrace.board import Board
 from millrace.demo_summary import summary_dict, summary_view
 from millrace.live import Pulse, Screen, printable, screen_lines
+from millrace.picture import svg_of
 from millrace.traffic import Hour, Traffic
 from replay.simulator import Simulator, SimulatorSettings
 from replay.source_record import SourceRecord
@@ -193,23 +194,19 @@ class Demo:
             *(self.latency_ns.get_value_at_percentile(p) / 1e6 for p in (50, 99, 99.9)),
         )
 
-    def print_summary(self, console: Console) -> None:
-        """Print the closing panel."""
+    def summary(self) -> Panel:
+        """Return the closing panel."""
         heading = "what happened"
         if self.is_interrupted:
             played = self.pulse().progress * self._day_count
             heading += f" until you stopped it, {played:.1f} of {self._day_count} days"
-        console.print(summary_view(self.board, self.pulse(), self.wall_s, heading))
+        return summary_view(self.board, self.pulse(), self.wall_s, heading)
 
     def save_picture(self, file: Path) -> None:
         """Save the last screen and the summary as an SVG picture."""
-        console = Console(record=True, width=PICTURE_WIDTH, file=StringIO())
         lines = screen_lines(self.board, self.pulse(), PICTURE_WIDTH, PICTURE_HEIGHT)
-        console.print(printable(lines))
-        self.print_summary(console)
-        picture = console.export_svg(title="millrace demo")
-        # Without rich's web fonts: a picture in a README loads nothing from elsewhere.
-        file.write_text(re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL))
+        parts = (printable(lines), self.summary())
+        file.write_text(svg_of(parts, PICTURE_WIDTH, "millrace demo"), encoding="utf-8")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the summary for machines; money in minor units, latency in microseconds."""
@@ -248,7 +245,7 @@ def run_demo(settings: DemoSettings, policy: Policy, console: Console, notices: 
                 demo.run(traffic)
         finally:
             store.close()
-    demo.print_summary(console)
+    console.print(demo.summary())
     return demo
 
 

@@ -97,7 +97,7 @@ def _header_rows(board: Board, pulse: Pulse, inner: int) -> list[list[Piece]]:
         (f"{pulse.throughput_per_s:,.0f} a second", GOOD, 14),
         (f"latency {pulse.latency_text}", BOLD, 44),
         (f"fraud stopped {caught / 100:,.0f} of {money(total, decimals=0)}", BOLD, 38),
-        (f"false alarms {board.false_alarms.count:,}", "", 18),
+        (f"false alarms {board.false_alarms.count:,}", "", 16),
         (f"offers {answers}", "", 34),
         (f"model {board.model_versions or 'untrained'}", "", 16),
     ]
