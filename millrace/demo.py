@@ -7,7 +7,6 @@ own; here is only the engine, and the drawing of the screen between two batches.
 
 import gc
 import os
-import re
 import signal
 import threading
 import time
@@ -47,6 +46,7 @@ ENGINE = EmbeddedSettings(partition_count=1, batch_max_count=BATCH_MAX_COUNT)
 # Enough frauds for a model to be published, and enough events for the histories to run out of room.
 WARM_UP = SimulatorSettings(customer_count=450, day_count=20, seed=1, fraud_rate=0.02)
 WARM_UP_BATCH_COUNT = 2_000
+ENGINE_KERNEL = "histories.update"  # not compiled by reading a policy, but by the warm-up
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,7 @@ class Demo:
         self._speed = self._day_count * 86_400 / settings.play_s
         self._start_ms = settings.simulation.start_ms
         self._arrivals_s: list[float] = []  # of the hour that is being played
+        self._loaded_count = 0  # records before the clock started
         self._taken_count = 0  # of its records, those whose emissions the sink has
         self._started_s = 0.0
         self._drawn_s = 0.0
@@ -114,6 +115,7 @@ class Demo:
             [hour.keys[row] for row in profiles],
             [hour.values[row] for row in profiles],
         )
+        self._loaded_count = self.board.record_count
         rest = [row for row in rows if hour.topics[row] != "profiles"]
         return Hour(
             topics=[hour.topics[row] for row in rest],
@@ -158,7 +160,7 @@ class Demo:
         self.board.observe(output)
 
     def _between(self, next_s: float, screen: Screen) -> None:
-        """Draw a frame if one is due and nobody has to wait for it, else sleep until `next_s`."""
+        """Draw a frame if one is due and nobody has to wait for it, else sleep towards `next_s`."""
         now_s = time.perf_counter()
         waited_s, pause_s = now_s - self._drawn_s, next_s - now_s
         due = waited_s >= FRAME_S and pause_s >= self._drawing_s
@@ -167,7 +169,7 @@ class Demo:
             self._drawn_s = time.perf_counter()
             self._drawing_s = self._drawn_s - now_s
         elif pause_s > 0:
-            time.sleep(pause_s)
+            time.sleep(min(pause_s, FRAME_S))
 
     def _show(self, screen: Screen) -> None:
         if screen.is_live:
@@ -190,7 +192,7 @@ class Demo:
         played_ms = self.board.event_ms - self._start_ms if self.board.event_ms else 0
         return Pulse(
             played_ms / (self._day_count * 86_400_000),
-            self.board.record_count / max(spent_s, 1e-9),
+            (self.board.record_count - self._loaded_count) / max(spent_s, 1e-9),
             *(self.latency_ns.get_value_at_percentile(p) / 1e6 for p in (50, 99, 99.9)),
         )
 
@@ -235,7 +237,7 @@ def run_demo(settings: DemoSettings, policy: Policy, console: Console, notices: 
     `notices` is told what takes time before the play begins.
     """
     with Traffic(settings.simulation) as traffic, PrivateRedis() as redis:
-        if not _kernels_are_compiled():
+        if not kernels_are_compiled():
             notices.print("compiling kernels, once: about 20 s", highlight=False)
         warm_up(policy)
         store = RedisStore(redis.url)
@@ -249,9 +251,10 @@ def run_demo(settings: DemoSettings, policy: Policy, console: Console, notices: 
     return demo
 
 
-def _kernels_are_compiled() -> bool:
+def kernels_are_compiled() -> bool:
+    """Say whether an earlier run has left compiled kernels behind."""
     folder = os.environ.get("NUMBA_CACHE_DIR")  # set where `millrace` is imported
-    return folder is not None and any(Path(folder).rglob("*.nbi"))
+    return folder is not None and any(Path(folder).rglob(f"{ENGINE_KERNEL}-*.nbi"))
 
 
 def warm_up(policy: Policy) -> None:

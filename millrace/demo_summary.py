@@ -40,7 +40,8 @@ def summary_view(board: Board, pulse: Pulse, wall_s: float, heading: str) -> Pan
     steps.add_column(overflow="fold")
     for number, step in enumerate(NEXT_STEPS):
         steps.add_row("where to look next" if number == 0 else "", step)
-    parts = (table, "", _scenarios(board), "", steps)
+    scenarios = ("", _scenarios(board)) if board.by_scenario else ()
+    parts = (table, *scenarios, "", steps)
     return Panel(Group(*parts), title=heading, title_align="left", border_style="cyan")
 
 

@@ -186,14 +186,15 @@ def _cut(line: Line, cell_count: int) -> Line:
 class Screen:
     """Shows frames on a terminal; gives the terminal back as it was, whatever happens.
 
-    Without a terminal it shows nothing and `is_live` is false.
+    Without a terminal that can show a frame it shows nothing, and `is_live` is false.
     """
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._styles: dict[str, Style] = {}
         self._size = (0, 0)
-        self.is_live = console.is_terminal and not console.is_dumb_terminal and not console.quiet
+        able = console.is_terminal and not console.is_dumb_terminal
+        self.is_live = able and not console.quiet and console.encoding.startswith("utf")
 
     def __enter__(self) -> "Screen":
         if self.is_live:

@@ -33,7 +33,7 @@ _PARTS = re.compile(r" +|([─━])\1*|[│╭╮╰╯├┤]|[^ ─━│╭�
 
 
 def svg_of(parts: Sequence[RenderableType], width: int, title: str) -> str:
-    """Return a picture of `parts`, one below the other, as a terminal of `width` columns shows them."""
+    """Return a picture of `parts`, one below the other, on a terminal of `width` columns."""
     console = Console(
         width=width, file=StringIO(), force_terminal=True, color_system="standard", no_color=False
     )
@@ -63,14 +63,13 @@ def _line_shapes(line: Sequence[Segment], row: int) -> Iterator[str]:
         style = segment.style or Style.null()
         for part in _PARTS.finditer(segment.text):
             text = part.group()
-            size = cell_len(text)
-            yield from _shapes(text, style, column, size, row)
-            column += size
+            yield from _shapes(text, style, column, row)
+            column += cell_len(text)
 
 
-def _shapes(text: str, style: Style, column: int, size: int, row: int) -> Iterator[str]:
+def _shapes(text: str, style: Style, column: int, row: int) -> Iterator[str]:
     x_px, y_px = MARGIN_PX + column * CELL_PX, TITLE_PX + row * LINE_PX
-    length_px = size * CELL_PX
+    length_px = cell_len(text) * CELL_PX
     if style.bgcolor is not None and not style.bgcolor.is_default:
         yield (
             f'<rect x="{x_px:.1f}" y="{y_px:.1f}" width="{length_px:.1f}" height="{LINE_PX}" '

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import child_processes
 import numpy as np
@@ -19,7 +21,9 @@ from rich.console import Console
 from features.records import ENCODER, Alert, Offer, Outcome, Reason, TrainingExample, Versions
 from millrace.board import ANSWERED_AFTER_MS, Board, Tally
 from millrace.demo import Demo, DemoSettings
-from millrace.live import Pulse, screen_lines
+from millrace.demo_summary import summary_view
+from millrace.live import Pulse, printable, screen_lines
+from millrace.picture import svg_of
 from millrace.traffic import Traffic, TrafficError
 from replay.simulator import SimulatorSettings
 from streams.emissions import Decisions, Emission, Output
@@ -176,7 +180,7 @@ def test_ctrl_c_ends_with_a_summary_and_gives_the_terminal_back(bytecode: Path) 
 
 COVERAGE = """
 import sys
-from millrace.demo import warm_up
+from millrace.demo import kernels_are_compiled, warm_up
 from millrace.board import Board
 from replay.simulator import Simulator, SimulatorSettings
 from streams.embedded import EmbeddedRuntime, EmbeddedSettings
@@ -193,6 +197,7 @@ def compiled():
 
 policy = read_policy()
 warm_up(policy)
+assert kernels_are_compiled()
 warm = compiled()
 settings = EmbeddedSettings(partition_count=1, batch_max_count=2000)
 runtime = EmbeddedRuntime(policy, MemoryStore(), Board(), settings)
@@ -350,3 +355,17 @@ def test_the_screen_fits(width: int, height: int, made: int) -> None:
     if made:
         assert "fraud stopped 15 of 15 EUR" in shown  # 1,500 of 1,540 cents
         assert "savings plan" in shown and "decline" in shown
+
+
+def test_the_picture_is_sound_and_loads_nothing() -> None:
+    board = board_of(first_output(made=3))
+    pulse = Pulse(1.0, 3_712.0, 1.25, 12.5, 123.0)
+    parts = (
+        printable(screen_lines(board, pulse, 118, 34)),
+        summary_view(board, pulse, 45.0, "<end>"),
+    )
+    text = svg_of(parts, 118, "a title")
+    words = [element.text for element in ElementTree.fromstring(text).iter() if element.text]
+    for word in ("a title", "alerts (3)", "decline", "savings plan", "<end>", "where to look next"):
+        assert word in words
+    assert re.findall('https?://[^ "]*', text) == ["http://www.w3.org/2000/svg"]  # its name space
