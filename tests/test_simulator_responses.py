@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -200,3 +201,23 @@ def test_mixing_looks_uniform() -> None:
     # Each bin is binomial(20000, 1/20): 1000 with a spread of 31.
     assert abs(counts - 1_000).max() < 5 * 31
     assert abs(np.corrcoef(values[1:], values[:-1])[0, 1]) < 0.03
+
+
+def test_an_offer_that_waits_is_delivered_after_its_time() -> None:
+    simulator = Simulator(SimulatorSettings(40, 4, seed=3))
+    wait_ms = 5 * 3_600_000
+    made: dict[str, int] = {}
+    outcomes: list[Outcome] = []
+    for chunk in simulator.chunks():
+        outcomes += [
+            msgspec.json.decode(r.value, type=Outcome) for r in chunk if r.topic == "outcomes"
+        ]
+        if chunk and not made:
+            for number, record in enumerate(chunk[:40]):
+                waiting = offer(
+                    record.key, record.ts_ms, number, deliver_from_ms=record.ts_ms + wait_ms
+                )
+                made[waiting.action_id] = waiting.deliver_from_ms
+                simulator.answer(waiting)
+    assert len({o.action_id for o in outcomes if o.result == "delivered"}) > 20
+    assert all(o.ts_ms > made[o.action_id] for o in outcomes)

@@ -98,7 +98,7 @@ class Outcomes:
         delivered = not offer.control and delivery < DELIVERED
         seen = delivered and looks < responses.reach(number, offer.channel)
         converts = bool(decides < (chances.p_seen if seen else chances.p_without))
-        delivered_ms = max(offer.ts_ms + 2_000, earliest_ms + 2_000) + int(pauses_ms[0]) // 100
+        delivered_ms = max(offer.deliver_from_ms, earliest_ms) + 2_000 + int(pauses_ms[0]) // 100
         seen_ms = delivered_ms + _delay_ms(SEEN_MEDIAN_MS, float(seen_noise))
         settled_ms = seen_ms + int(pauses_ms[1])
         converted_ms = settled_ms + _delay_ms(CONVERTED_MEDIAN_MS, float(converted_noise))
