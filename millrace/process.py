@@ -10,9 +10,9 @@ LARGE_BYTES = 4 << 20
 def tune_process() -> None:
     """Make full collections rare, and have freed memory go back to the system.
 
-    The engine makes many small objects and hardly any cycles: with Python's defaults a third of a
-    replay went into looking through live objects again. And glibc keeps a heap for each thread
-    that once allocated: a tenth of a replay's memory.
+    The engine makes many small objects and hardly any cycles: with Python's defaults full
+    collections walk through live objects again and again, at 75 ms each. And glibc keeps a heap
+    for each thread that once allocated: 90 MiB of a replay's memory.
     """
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)

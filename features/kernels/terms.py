@@ -36,7 +36,7 @@ def tally(
     """Return how many events of [low, high) qualify, and the sum of their values.
 
     Where `column` is -1 only the count means something. At most one term is read in a loop that
-    the compiler can vectorise: about 0.3 ns an event, against 4 in the general one.
+    the compiler can vectorise.
     """
     count, total = 0, 0
     if last - first > 1:
