@@ -13,8 +13,9 @@ def kernel(function: Function) -> Function:
 
     Numba counts a reference, atomically, for each array at each call of one kernel by another.
     Nobody can free the arrays while a kernel runs: its caller holds them all. Without the counts
-    (`_nrt=False`, an option that Numba keeps for itself) batches of 512 took 5.9 to 7.1 instead of 10.6
-    us an event. A kernel that makes an array can't be compiled so; it says `njit(cache=True)` itself.
+    (`_nrt=False`, an option that Numba keeps for itself) batches of 512 took 5.9 to 7.1 instead
+    of 10.6 us an event. A kernel that makes an array can't be compiled so; it says
+    `njit(cache=True)` itself.
     """
     uncounted: dict[str, Any] = {"_nrt": False}
     return cast(Function, njit(cache=True, **uncounted)(function))
