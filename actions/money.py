@@ -5,7 +5,6 @@ arithmetic on the exact quotient, rounded half to even once, so it never drifts 
 every machine.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from actions.currencies import minor_factor
 from actions.policy import Policy
+from features.codes import code_of
 from features.columns import MISSING
 from features.records import AMOUNT_MINOR_MAX
 
@@ -31,23 +31,20 @@ class _Dated:
 
 
 class RateTable:
-    """Converts columns of amounts. Built once per policy.
+    """Converts columns of amounts. Built once per policy."""
 
-    `hasher` is the one that made the currency cells.
-    """
-
-    def __init__(self, policy: Policy, hasher: Callable[[str], int]) -> None:
-        self._own = hasher(policy.currency)
+    def __init__(self, policy: Policy) -> None:
+        self._own = code_of(policy.currency)
         by_currency: dict[str, list[tuple[int, Fraction]]] = {}
         for rate in policy.rates:
             factor = minor_factor(rate.rate, rate.currency, policy.currency)
             by_currency.setdefault(rate.currency, []).append((rate.from_ms, factor))
-        self._tables = {hasher(c): _dated(sorted(rates)) for c, rates in by_currency.items()}
+        self._tables = {code_of(c): _dated(sorted(rates)) for c, rates in by_currency.items()}
 
     def convert(
         self,
         amount_minor: NDArray[np.int64],
-        currency_hash: NDArray[np.int64],
+        currency_code: NDArray[np.int64],
         ts_ms: NDArray[np.int64],
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Return (amounts in own minor units int64[n], known bool[n]), rounded half to even.
@@ -57,14 +54,14 @@ class RateTable:
         that time, or where the result would be over AMOUNT_MINOR_MAX.
         """
         converted = amount_minor.copy()
-        known = currency_hash == self._own
+        known = currency_code == self._own
         if known.all():
             return converted, known
-        for currency in np.unique(currency_hash[~known]).tolist():
+        for currency in np.unique(currency_code[~known]).tolist():
             table = self._tables.get(currency)
             if table is None:
                 continue
-            rows = np.flatnonzero(currency_hash == currency)
+            rows = np.flatnonzero(currency_code == currency)
             index = np.searchsorted(table.from_ms, ts_ms[rows], side="right") - 1
             rows, index = rows[index >= 0], index[index >= 0]
             amounts = amount_minor[rows]

@@ -28,7 +28,7 @@ def raws() -> list[RawRecord]:
 
 @pytest.fixture(scope="module")
 def decoder(policy: Policy) -> Decoder:
-    return Decoder(HASHER, RateTable(policy, HASHER.one).convert)
+    return Decoder(HASHER, RateTable(policy).convert)
 
 
 def test_msgspec(measure: Measure, raws: list[RawRecord]) -> None:

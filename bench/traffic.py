@@ -6,6 +6,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from features.codes import code_of
 from features.columns import Cell, Cells, Kind, LabelCode, empty_cells
 from features.decode import MICRO
 from features.hashing import IdHasher
@@ -77,9 +78,9 @@ class CellTraffic:
         own = ("customer", "account", "card", "device", "ip", "payee")
         self._ids = {name: self._some_ids(customer_count) for name in own}
         self._ids |= {name: self._some_ids(shop_count) for name in ("merchant", "terminal")}
-        self._countries = np.array([HASHER.one(code) for code in COUNTRIES])
+        self._countries = np.array([code_of(code) for code in COUNTRIES])
         words = ("purchase", "transfer_out", "out", "pos", "online", "app", "EUR")
-        self._code = {word: HASHER.one(word) for word in words}
+        self._code = {word: code_of(word) for word in words}
 
     def rows(self, count: int) -> Rows:
         """Return the next `count` transactions."""

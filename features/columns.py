@@ -1,8 +1,9 @@
 """A batch of records as one integer matrix: what every kernel reads.
 
-Every cell is an int64. Strings (ids, codes, enumerations) are the keyed 64-bit hash of their
-UTF-8 bytes, viewed as int64; amounts are minor units of the policy's currency; coordinates are
-micro-degrees. A field that is absent is `MISSING`.
+Every cell is an int64. Ids are the keyed 64-bit hash of their UTF-8 bytes, viewed as int64;
+enumerations and ISO codes the small numbers of `features.codes`; amounts are minor units of the
+policy's currency; coordinates are micro-degrees and measured values millionths. A field that is
+absent is `MISSING`. A plan's kept values take the rows from `len(Cell)` on.
 """
 
 from enum import IntEnum
@@ -38,6 +39,10 @@ class Cell(IntEnum):
     LAT = 18
     LON = 19
     LABEL = 20
+    METRIC = 21  # of an interaction: the hash of what was measured
+    VALUE = 22  # and the measured value, in millionths
+    RESULT = 23  # of an outcome
+    OFFER = 24  # of a contact
 
 
 class Kind(IntEnum):
@@ -49,6 +54,17 @@ class Kind(IntEnum):
     PROFILE = 3
     INTERACTION = 4
     OUTCOME = 5
+    CONTACT = 6
+
+
+CODE_CELLS = (
+    Cell.TYPE,
+    Cell.DIRECTION,
+    Cell.CHANNEL,
+    Cell.COUNTRY,
+    Cell.CURRENCY,
+    Cell.RESULT,
+)
 
 
 class LabelCode(IntEnum):

@@ -12,6 +12,7 @@ from msgspec import Struct
 from msgspec.structs import astuple
 from numpy.typing import NDArray
 
+from features.codes import code_of
 from features.columns import MISSING, Cell, Cells, Kind, LabelCode, empty_cells
 from features.errors import RecordError, nearest_name
 from features.hashing import IdHasher
@@ -50,7 +51,7 @@ ID_FIELDS = (
 )
 CODE_FIELDS = ("type", "direction", "channel", "country", "currency")
 
-# amount_minor int64[n], currency hash int64[n], ts_ms int64[n] -> converted int64[n], known bool[n]
+# amount_minor int64[n], currency code int64[n], ts_ms int64[n] -> converted int64[n], known bool[n]
 MoneyConverter = Callable[
     [NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
     tuple[NDArray[np.int64], NDArray[np.bool_]],
@@ -91,7 +92,6 @@ class Decoder:
     def __init__(self, hasher: IdHasher, convert_money: MoneyConverter) -> None:
         self._hasher = hasher
         self._convert_money = convert_money
-        self._codes = _CodeHashes(hasher)
         self._decoders: dict[str, msgspec.json.Decoder[Any]] = {
             topic: msgspec.json.Decoder(kind) for topic, kind in INPUT_RECORDS.items()
         }
@@ -136,9 +136,8 @@ class Decoder:
         # One tuple a record and one transposition: less work than reading field by field.
         columns = dict(zip(_FIELDS, zip(*map(astuple, transactions), strict=True), strict=True))
         self._fill_ids(cells, columns)
-        codes = self._codes
         for offset, name in enumerate(CODE_FIELDS):
-            cells[Cell.TYPE + offset] = [codes[code] for code in columns[name]]
+            cells[Cell.TYPE + offset] = [_CODES[code] for code in columns[name]]
         cells[Cell.TS_MS] = columns["ts_ms"]
         cells[Cell.LABEL] = LabelCode.UNKNOWN
         for cell, name, scale in (
@@ -197,20 +196,15 @@ def _whole(column: tuple[float | None, ...], scale: int) -> NDArray[np.int64]:
     )
 
 
-class _CodeHashes(dict[str | None, int]):
-    """Hashes of the few distinct codes (types, channels, countries, currencies), computed once."""
-
-    def __init__(self, hasher: IdHasher) -> None:
-        super().__init__()
-        self._hasher = hasher
-        self[None] = MISSING
+class _Codes(dict[str | None, int]):
+    """The numbers of enumerations and ISO codes, each worked out once: there are few."""
 
     def __missing__(self, text: str) -> int:
-        value = self._hasher.one(text)
-        if len(self) < 4096:  # codes are few: never let a stream of odd ones grow the table
-            self[text] = value
+        value = self[text] = code_of(text)
         return value
 
+
+_CODES = _Codes({None: int(MISSING)})
 
 _AT = re.compile(r" - at `(?P<path>[^`]*)`$")
 _EXPECTED_GOT = re.compile(r"^Expected (?P<expected>.*), got (?P<got>.*)$")

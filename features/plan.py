@@ -5,11 +5,13 @@ evaluated by `features.kernels.walker` (programs). Two programs share the slots:
 nothing but the record, its profile and its histories; the second may also read model scores.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
+
+from features.columns import Kind
 
 
 class Aggregate(IntEnum):
@@ -26,6 +28,12 @@ class Aggregate(IntEnum):
     SINCE = 8  # milliseconds from the newest event of the window to the current one
     SEEN = 9  # 1.0 where an event of the window has the current record's value
     DISTINCT = 10
+    QUANTILE = 11  # PARAMETER: the share in millionths; linear between order statistics
+    STREAK = 12  # how many of the newest events in a row meet the run's terms
+    STREAK_AGE = 13  # milliseconds from the oldest event of that run to the current one
+    EWMA = 14  # mean, each event weighted by 0.5 ** (age / PARAMETER ms)
+    TREND = 15  # least-squares slope of the value over time, a day
+    TOP = 16  # 1.0 where the current record's MATCH cell is the window's most frequent value
 
 
 class SlotField(IntEnum):
@@ -39,6 +47,11 @@ class SlotField(IntEnum):
     TERM_FROM = 5  # rows [TERM_FROM, TERM_TO) of the terms table must all hold
     TERM_TO = 6
     INCLUDING_CURRENT = 7
+    PARAMETER = 8  # of QUANTILE and EWMA
+    MATCH = 9  # of TOP: the Cell of the current record; -1 for all others
+    RUN_FROM = 10  # of STREAK and STREAK_AGE: rows [RUN_FROM, RUN_TO) of the terms table
+    RUN_TO = 11
+    STAGE = 12  # computed after the kept values of all earlier stages
 
 
 class Comparison(IntEnum):
@@ -53,24 +66,31 @@ class Comparison(IntEnum):
 
 
 class TermField(IntEnum):
-    """Columns of the terms table (the `where=` conditions), int64."""
+    """Columns of the terms table (the `where=` conditions), int64.
+
+    A condition is a conjunction of clauses, a clause a disjunction of terms.
+    """
 
     CELL = 0
     COMPARISON = 1
     CONSTANT = 2
+    ENDS_CLAUSE = 3  # 1 for the last term of a clause
 
 
 @dataclass(frozen=True, slots=True)
 class Entity:
     """A thing that has a history: its key field, scope, and the cells kept of each event.
 
-    `kept` always begins with TS_MS, EVENT_ID and LABEL; then ascending, without repeats.
+    `kept` always begins with TS_MS, EVENT_ID and LABEL; then ascending, without repeats. A history
+    holds the records of one kind; an entity of which several kinds are remembered stands several
+    times, under the names `card`, `card@interaction` and so on.
     """
 
     name: str
     key: int
     shared: bool
     kept: tuple[int, ...]
+    kind: Kind = Kind.TRANSACTION
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +102,21 @@ class Program:
     ints: NDArray[np.int64]
     register_count: int
     outputs: dict[str, int]  # name -> row of the result
+    reads: dict[str, tuple[int, ...]] = field(default_factory=dict)  # output -> slots behind it
+
+
+@dataclass(frozen=True, slots=True)
+class KeptValue:
+    """A named value (`let`) that histories keep: computed once, when its event arrives.
+
+    It stands in the cells matrix as a whole number of 1/`scale` units. `fingerprint` is the hash
+    of its definition: by it a stored history is understood when the plan has changed.
+    """
+
+    name: str
+    cell: int  # len(Cell) and above
+    scale: int
+    fingerprint: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +132,6 @@ class Plan:
     after_models: Program
     reach_ms: int  # histories keep at least this much
     event_cap: int  # and at most this many events of an entity
+    values: tuple[KeptValue, ...] = ()
+    stages: tuple[Program, ...] = ()  # stage k gives kept values, by name, from slots up to k
+    repeat_horizon_ms: int = 0  # an event id seen again within this time is the same event

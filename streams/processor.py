@@ -88,7 +88,7 @@ class Processor:
             entity.name: HISTORY_PREFIX + entity.name.encode() + b":"
             for entity in self.plan.entities
         }
-        self._decoder = Decoder(hasher, RateTable(policy, hasher.one).convert)
+        self._decoder = Decoder(hasher, RateTable(policy).convert)
         self._engine = FeatureEngine(self.plan, partitions, assume_fresh=fresh)
         self._scorers = {model.name: Scorer(model, self.plan) for model in policy.models}
         self._deciding = self._scorers.get(policy.costs.model) if policy.costs else None

@@ -76,7 +76,7 @@ def outputs_of(
     raws = [
         RawRecord(0, ONE_TOPIC, i, msgspec.json.encode(record)) for i, record in enumerate(records)
     ]
-    batch = Decoder(HASHER, RateTable(bank_policy(), HASHER.one).convert).decode(raws)
+    batch = Decoder(HASHER, RateTable(bank_policy()).convert).decode(raws)
     assert not batch.refused
     engine = FeatureEngine(plan, [0], assume_fresh=True)
     slots = engine.update(batch.kinds, batch.cells, batch.partitions)

@@ -32,15 +32,14 @@ def make_plan(
 ) -> Plan:
     """`slots`: (entity, aggregate, value cell, window, delay, where, including current)."""
     rows: list[list[int]] = []
-    terms: list[tuple[int, int, int]] = []
+    terms: list[tuple[int, ...]] = []
     texts: list[str] = []
     for slot in slots:
         entity, aggregate, value, window_ms, delay_ms, where, including = slot
         first = len(terms)
-        terms.extend(where)
-        rows.append(
-            [entity, aggregate, value, window_ms, delay_ms, first, len(terms), int(including)]
-        )
+        terms.extend((*term, 1) for term in where)
+        lead = [entity, aggregate, value, window_ms, delay_ms, first, len(terms), int(including)]
+        rows.append([*lead, 0, -1, 0, 0, 0])
         texts.append(repr(slot))
     program = Program(
         np.zeros((0, 4), np.int64), np.zeros(0), np.zeros(0, np.int64), 0, dict[str, int]()
@@ -48,7 +47,7 @@ def make_plan(
     return Plan(
         entities,
         np.array(rows, np.int64).reshape(len(rows), len(SlotField)),
-        np.array(terms, np.int64).reshape(len(terms), 3),
+        np.array(terms, np.int64).reshape(len(terms), 4),
         tuple(texts),
         (),
         program,
@@ -164,7 +163,7 @@ class Oracle:
             for e in sorted(events, key=_order)
             if oldest_ts < e[Cell.TS_MS] <= newest_ts
             and (slot[SlotField.INCLUDING_CURRENT] or e is not current)
-            and all(_holds(e[cell], compare, constant) for cell, compare, constant in terms)
+            and all(_holds(e[cell], compare, constant) for cell, compare, constant, _ in terms)
         ]
         cell = slot[SlotField.VALUE]
         if cell >= 0:

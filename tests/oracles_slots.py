@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from oracles_expressions import LABELS, Record, hashed, summary
 
-from features.columns import MISSING, Cell, empty_cells
+from features.codes import code_of
+from features.columns import CODE_CELLS, MISSING, Cell, empty_cells
 from features.plan import Aggregate, Comparison, Plan, SlotField
 
 COMPARE = {
@@ -19,16 +20,20 @@ COMPARE = {
 }
 
 
+def stored(cell: Cell, text: str) -> int:
+    return code_of(text) if cell in CODE_CELLS else hashed(text)
+
+
 def to_cells(records: list[Record]) -> NDArray[np.int64]:
     """Return the records as a batch: int64 (len(Cell), records)."""
     cells = empty_cells(len(records))
     for column, record in enumerate(records):
         for cell in Cell:
-            value = record[cell.name.lower()]
+            value = record.get(cell.name.lower())
             if cell is Cell.LABEL:
                 value = LABELS[value]
             if value is not None:
-                cells[cell, column] = hashed(value) if isinstance(value, str) else value
+                cells[cell, column] = stored(cell, value) if isinstance(value, str) else value
     return cells
 
 
@@ -49,11 +54,11 @@ def slot_value(plan: Plan, row: list[int], now: list[int], past: list[list[int]]
         for event in [*past, *([now] if row[SlotField.INCLUDING_CURRENT] else [])]
         if event[entity.key] == now[entity.key]
         and end - row[SlotField.WINDOW_MS] < event[Cell.TS_MS] <= end
-        and all(COMPARE[Comparison(op)](event[cell], constant) for cell, op, constant in terms)
+        and all(COMPARE[Comparison(op)](event[cell], constant) for cell, op, constant, _ in terms)
     ]
     chosen.sort(key=lambda event: (event[Cell.TS_MS], event[Cell.EVENT_ID]))
     kind, value = Aggregate(row[SlotField.AGGREGATE]), row[SlotField.VALUE]
-    assert {cell for cell, _, _ in terms} | ({value} - {-1}) <= set(entity.kept)
+    assert {cell for cell, *_ in terms} | ({value} - {-1}) <= set(entity.kept)
     if value < 0:
         if kind is Aggregate.COUNT:
             return len(chosen)

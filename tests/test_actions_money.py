@@ -4,13 +4,13 @@ from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 
 import numpy as np
 import pytest
-from actions_scene import HASHER
 from hypothesis import given
 from hypothesis import strategies as st
 
 from actions.currencies import EXPONENTS
 from actions.money import RateTable
 from actions.policy import Policy
+from features.codes import code_of
 from features.columns import MISSING
 from features.records import AMOUNT_MINOR_MAX
 
@@ -28,7 +28,7 @@ def policy(own: str, dated: dict[str, dict[str, Decimal | str]]) -> Policy:
 
 
 def convert(table: RateTable, amount: int, currency: str, ts_ms: int) -> tuple[int, bool]:
-    columns = ([amount], [HASHER.one(currency)], [ts_ms])
+    columns = ([amount], [code_of(currency)], [ts_ms])
     converted, known = table.convert(*(np.array(c, dtype=np.int64) for c in columns))
     return int(converted[0]), bool(known[0])
 
@@ -47,7 +47,7 @@ def oracle(amount: int, rate: Decimal, foreign: str, own: str) -> int:
     st.integers(-(10**12), 10**12),
 )
 def test_conversion_equals_decimal(own: str, foreign: str, rate: Decimal, amount: int) -> None:
-    table = RateTable(policy(own, {foreign: {"2024-01-01": rate}}), HASHER.one)
+    table = RateTable(policy(own, {foreign: {"2024-01-01": rate}}))
     wanted = oracle(amount, rate, foreign, own)
     got, known = convert(table, amount, foreign, 2 * 10**12)
     assert known == (abs(wanted) <= AMOUNT_MINOR_MAX)
@@ -58,7 +58,6 @@ def test_halves_round_to_even_and_exponents_count() -> None:
     table = RateTable(
         policy("EUR", {"USD": {"2024-01-01": "0.5"}, "JPY": {"2024-01-01": "0.006"},
                        "KWD": {"2024-01-01": "3"}}),
-        HASHER.one,
     )  # fmt: skip
     now = 2 * 10**12
     assert [convert(table, a, "USD", now)[0] for a in (1, 3, 5, -1, -3)] == [0, 2, 2, 0, -2]
@@ -69,19 +68,20 @@ def test_halves_round_to_even_and_exponents_count() -> None:
 def test_rate_of_the_date_and_unknowns() -> None:
     start_ms = 1_704_067_200_000  # 2024-01-01
     dated: dict[str, Decimal | str] = {"2024-01-02": "3", "2024-01-01": "2"}
-    table = RateTable(policy("EUR", {"USD": dated}), HASHER.one)
+    table = RateTable(policy("EUR", {"USD": dated}))
     amounts = np.full(7, 100, dtype=np.int64)
     currencies = ["USD", "USD", "USD", "USD", "GBP", "EUR", "EUR"]
     times = [start_ms - 1, start_ms, start_ms + DAY_MS - 1, start_ms + DAY_MS, start_ms, 0, 9]
     amounts[6] = MISSING
-    converted, known = table.convert(amounts, HASHER.many(currencies), np.array(times))
+    codes = np.array([code_of(currency) for currency in currencies])
+    converted, known = table.convert(amounts, codes, np.array(times))
     assert known.tolist() == [False, True, True, True, False, True, True]
     assert converted.tolist() == [100, 200, 200, 300, 100, 100, int(MISSING)]
     assert amounts[1] == 100  # the input is untouched
 
 
 def test_missing_amounts_and_currencies() -> None:
-    table = RateTable(policy("EUR", {"USD": {"2024-01-01": "2"}}), HASHER.one)
+    table = RateTable(policy("EUR", {"USD": {"2024-01-01": "2"}}))
     assert convert(table, int(MISSING), "USD", 2 * 10**12) == (int(MISSING), True)
     columns = np.array([[5], [MISSING], [2 * 10**12]], dtype=np.int64)
     assert not table.convert(*columns)[1].any()

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles_expressions import hashed
 from strategies_expressions import DECLARATIONS, expression_texts
 
+from features.codes import code_of
 from features.columns import MISSING, Cell, LabelCode, empty_cells
 from features.expressions import ExpressionText, Type, compile_plan, duration_ms, expression_type
 from features.expressions.types import duration_text
@@ -79,7 +79,7 @@ def test_columns_of_a_slot() -> None:
     assert row[SlotField.WINDOW_MS] == 7 * DAY_MS
     assert row[SlotField.DELAY_MS] == DAY_MS
     assert row[SlotField.INCLUDING_CURRENT] == 0
-    assert plan.terms.tolist() == [[Cell.CHANNEL, Comparison.EQ, hashed("pos")]]
+    assert plan.terms.tolist() == [[Cell.CHANNEL, Comparison.EQ, code_of("pos"), 1]]
     assert plan.slot_texts == ('terminal.sum(amount, "7d", where=channel == "pos", delay="1d")',)
     assert (plan.reach_ms, plan.event_cap) == (90 * DAY_MS, 4096)
 
@@ -104,7 +104,7 @@ def test_columns_of_a_slot() -> None:
 )
 def test_terms_in_stored_units(condition: str, terms: list[tuple[int, int, int]]) -> None:
     plan = plan_of(f"customer.count('1h', where={condition})")
-    assert plan.terms.tolist() == [list(map(int, term)) for term in terms]
+    assert plan.terms.tolist() == [[*map(int, term), 1] for term in terms]
     assert plan.slots[0, SlotField.TERM_TO] == len(terms)
 
 

@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 
 from actions.money import RateTable
 from actions.policy import Policy
-from features.columns import MISSING, Cell, Kind, LabelCode
+from features.codes import code_of
+from features.columns import CODE_CELLS, MISSING, Cell, Kind, LabelCode
 from features.decode import Batch, Decoder
 from features.errors import RecordError
 from features.hashing import IdHasher
@@ -45,7 +46,7 @@ def policy() -> Policy:
 
 @pytest.fixture(scope="module")
 def decoder(policy: Policy) -> Decoder:
-    return Decoder(HASHER, RateTable(policy, HASHER.one).convert)
+    return Decoder(HASHER, RateTable(policy).convert)
 
 
 def raws(sent: list[tuple[str, bytes]]) -> list[RawRecord]:
@@ -189,7 +190,8 @@ def oracle_cells(policy: Policy, topic: str, record: dict[str, Any]) -> dict[Cel
     for cell in Cell:
         name = cell.name.lower()
         if name in given_fields and isinstance(given_fields[name], str):
-            cells[cell] = HASHER.one(given_fields[name])
+            text = given_fields[name]
+            cells[cell] = code_of(text) if cell in CODE_CELLS else HASHER.one(text)
     if "mcc" in given_fields:
         cells[Cell.MCC] = given_fields["mcc"]
     for cell, name in ((Cell.LAT, "lat"), (Cell.LON, "lon")):

@@ -163,7 +163,7 @@ class ConditionCompiler:
         check_text_constant(self.source, node, field, node.value)
         spelt = json.dumps(node.value, ensure_ascii=False)
         text = f"{field.name} {_SYMBOLS[comparison]} {spelt}"
-        return Term(int(field.cell), comparison, int(self.declarations.hasher(node.value)), text)
+        return Term(int(field.cell), comparison, self.declarations.cell_of(field, node.value), text)
 
     def _number(self, field: Field, comparison: Comparison, node: ast.expr) -> Term:
         value = number_of(node)

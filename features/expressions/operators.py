@@ -173,7 +173,7 @@ class OperatorCompiler:
 
     def _hash(self, node: ast.expr, field: Field, literal: str) -> int:
         check_text_constant(self.source, node, field, literal)
-        return int(self.workspace.declarations.hasher(literal))
+        return self.workspace.declarations.cell_of(field, literal)
 
     def membership(
         self, operator: ast.cmpop, nodes: tuple[ast.expr, ast.expr], value: Value

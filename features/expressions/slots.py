@@ -76,14 +76,14 @@ class SlotTable:
     def tables(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the slots and terms tables of the plan."""
         slots = np.zeros((len(self._requests), len(SlotField)), dtype=np.int64)
-        rows: list[tuple[int, int, int]] = []
+        rows: list[tuple[int, int, int, int]] = []
         ranges: dict[tuple[tuple[int, int, int], ...], tuple[int, int]] = {(): (0, 0)}
         for number, request in enumerate(self._requests):
             terms = tuple((term.cell, int(term.comparison), term.constant)
                           for term in request.terms)  # fmt: skip
             if terms not in ranges:
                 ranges[terms] = (len(rows), len(rows) + len(terms))
-                rows.extend(terms)
+                rows.extend((*term, 1) for term in terms)
             slots[number, SlotField.ENTITY] = request.entity
             slots[number, SlotField.AGGREGATE] = request.aggregate
             slots[number, SlotField.VALUE] = request.value
@@ -92,6 +92,7 @@ class SlotTable:
             slots[number, SlotField.TERM_FROM] = ranges[terms][0]
             slots[number, SlotField.TERM_TO] = ranges[terms][1]
             slots[number, SlotField.INCLUDING_CURRENT] = request.including_current
+            slots[number, SlotField.MATCH] = -1
         table = np.array(rows, dtype=np.int64).reshape(len(rows), len(TermField))
         return slots, table
 

@@ -8,7 +8,8 @@ from typing import get_args
 
 import msgspec
 
-from features.columns import Cell
+from features.codes import code_of
+from features.columns import CODE_CELLS, Cell
 from features.errors import MillraceError, nearest_name
 from features.records import (
     Channel,
@@ -78,8 +79,8 @@ class EntityDeclaration:
 class Declarations:
     """What a policy declares before its expressions.
 
-    `hasher` turns a string constant into the int64 of its cell; `currency_exponent` is the number
-    of decimals of the policy's currency (ISO 4217); `models` are the names behind `model.`.
+    `hasher` turns an id into the int64 of its cell; `currency_exponent` is the number of decimals
+    of the policy's currency (ISO 4217); `models` are the names behind `model.`.
     """
 
     entities: tuple[EntityDeclaration, ...]
@@ -88,6 +89,10 @@ class Declarations:
     models: tuple[str, ...]
     history_reach_ms: int
     event_cap: int
+
+    def cell_of(self, field: Field, text: str) -> int:
+        """Return the int64 that stands for a text of a field; the text must fit the field."""
+        return code_of(text) if field.cell in CODE_CELLS else int(self.hasher(text))
 
 
 def _pattern(annotated: object) -> str:
@@ -121,7 +126,7 @@ def _fields() -> dict[str, Field]:
             required=cell.name.lower() in required,
         )
         for cell in Cell
-        if cell != Cell.LABEL
+        if cell < Cell.LABEL
     }
 
 

@@ -200,7 +200,7 @@ def _method(plan: Plan, slot: int) -> Method:
 def _terms(plan: Plan, slot: int) -> tuple[tuple[int, int, int], ...]:
     row = plan.slots[slot]
     terms = plan.terms[int(row[SlotField.TERM_FROM]) : int(row[SlotField.TERM_TO])]
-    return tuple((int(cell), int(compare), int(constant)) for cell, compare, constant in terms)
+    return tuple((int(cell), int(compare), int(constant)) for cell, compare, constant, _ in terms)
 
 
 def _cells_read(plan: Plan, slot: int) -> set[int]:
