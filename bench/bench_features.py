@@ -33,7 +33,7 @@ class Warm:
     def take(self, rows: Rows) -> NDArray[np.float64]:
         while keys := self.engine.missing(*rows):
             self.engine.load((key, None) for key in keys)
-        return self.engine.update(*rows)
+        return self.engine.update(*rows).values
 
 
 @pytest.fixture(scope="module")

@@ -4,17 +4,33 @@ They are nobody's pseudonym, so they need no keyed hash, and two bytes hold any 
 """
 
 import re
+from typing import get_args
 
-# Stored histories hold positions in this list: append to it, never change or reorder it.
-WORDS = (
-    "purchase", "transfer_out", "transfer_in", "cash", "salary", "refund", "fee", "deposit",
-    "loan_payment", "interest", "out", "in", "pos", "online", "atm", "app", "web", "branch",
-    "phone", "sms", "email", "login", "page_view", "fx_query", "application_abandoned",
-    "complaint_opened", "complaint_closed", "ticket", "survey", "check_up", "telemetry",
-    "address_change", "phone_change", "delivered", "seen", "clicked", "accepted", "rejected",
-    "converted", "app_push",
-)  # fmt: skip
-_NUMBERS = {word: number for number, word in enumerate(WORDS, 1)}
+from features.records import (
+    Channel,
+    ContactChannel,
+    Direction,
+    InteractionType,
+    OutcomeResult,
+    TransactionType,
+)
+
+# Stored histories hold these numbers. So a new word goes to the end of its enumeration, and a new
+# enumeration to the end of this list; a word of several has the number that it gets first.
+ENUMERATIONS = (
+    TransactionType,
+    Direction,
+    Channel,
+    InteractionType,
+    OutcomeResult,
+    ContactChannel,
+)
+ENUMERATION_WORDS_MAX = 128
+_NUMBERS = {
+    word: ENUMERATION_WORDS_MAX * number + position
+    for number, words in reversed(list(enumerate(ENUMERATIONS)))
+    for position, word in enumerate(get_args(words), 1)
+}
 ISO_2_FROM = 1024  # two capitals: ISO 3166-1 countries
 ISO_3_FROM = 2048  # three capitals: ISO 4217 currencies
 CODE_MAX = ISO_3_FROM + 26**3 - 1

@@ -55,6 +55,18 @@ class Change(NamedTuple):
     value: memoryview
 
 
+class Features(NamedTuple):
+    """What a plan's slots say at each row of a batch; both have the shape (slots, rows).
+
+    `values` are in raw units (minor units, micro-degrees, milliseconds), NaN where undefined or
+    where the row is not a transaction. `errors` bounds how far a value may be from the truth: 0
+    where it is exact, infinite where events that its window needs had to be dropped.
+    """
+
+    values: NDArray[np.float64]
+    errors: NDArray[np.float64]
+
+
 class HistoryError(MillraceError):
     """A stored history that can't be loaded."""
 
@@ -75,7 +87,7 @@ class FeatureEngine:
 
         while keys := engine.missing(kinds, cells, partitions):
             engine.load((key, blob or None) for each key)
-        slot_values = engine.update(kinds, cells, partitions)
+        features = engine.update(kinds, cells, partitions)
         ...; changes = engine.changes()   # at any time, for the store
 
     `missing` is asked again after each load: where a label's customer has just been loaded, the
@@ -191,21 +203,22 @@ class FeatureEngine:
 
     def update(
         self, kinds: NDArray[np.uint8], cells: Cells, partitions: NDArray[np.uint16]
-    ) -> NDArray[np.float64]:
-        """Take a batch's rows in order and return its slot values, shape (slots, rows).
+    ) -> Features:
+        """Take a batch's rows in order and return what its slots say.
 
         A transaction enters the histories of its entities, then its slots are computed; a label
         is set on the event that it names. NaN: undefined, or not a transaction.
         """
         kinds, cells, partitions = _rows(kinds, cells, partitions)
-        slot_values = np.full((self._slot_count, len(kinds)), np.nan)
+        values = np.full((self._slot_count, len(kinds)), np.nan)
+        errors = np.zeros((self._slot_count, len(kinds)))
         self._state.control[Control.ROW] = 0
         self._state.control[Control.ENTITY] = 0
         while need := histories.update(
-            self._layout, self._state, self._scratch, kinds, cells, partitions, slot_values
+            self._layout, self._state, self._scratch, kinds, cells, partitions, values, errors
         ):
             self._grow(need)
-        return slot_values
+        return Features(values, errors)
 
     def changes(self) -> list[Change]:
         """Return what must be stored of the histories touched since the previous call.

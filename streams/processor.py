@@ -169,7 +169,7 @@ class Processor:
         return output
 
     def _process_run(self, batch: Batch, output: Output) -> None:
-        slots = self._engine.update(batch.kinds, batch.cells, batch.partitions)
+        slots = self._engine.update(batch.kinds, batch.cells, batch.partitions).values
         self._actions.apply_profiles(batch, self.partitions)
         externals = self._actions.externals(batch, self.partitions)
         before = evaluate(self.plan.before_models, batch.cells, slots, externals)

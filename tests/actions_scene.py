@@ -79,7 +79,7 @@ def outputs_of(
     batch = Decoder(HASHER, RateTable(bank_policy()).convert).decode(raws)
     assert not batch.refused
     engine = FeatureEngine(plan, [0], assume_fresh=True)
-    slots = engine.update(batch.kinds, batch.cells, batch.partitions)
+    slots = engine.update(batch.kinds, batch.cells, batch.partitions).values
     externals = np.full((len(plan.externals), len(records)), np.nan)
     for i, name in enumerate(plan.externals):
         column = name.removeprefix("profile.")

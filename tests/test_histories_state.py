@@ -40,7 +40,7 @@ def all_values(plan: Plan, rows: Rows, pieces: list[int], store: Store) -> np.nd
     engine = FeatureEngine(plan, ALL, assume_fresh=True)
     values = []
     for first, last in itertools.pairwise([0, *pieces, len(rows[0])]):
-        values.append(engine.update(*part(rows, first, last)))
+        values.append(engine.update(*part(rows, first, last)).values)
         apply(store, engine.changes())
     return np.concatenate(values, axis=1)
 
@@ -76,7 +76,7 @@ def test_a_restart_in_mid_stream_changes_nothing(
         engine = FeatureEngine(plan, ALL)
         piece = part(rows, first, last)
         fetch(engine, store, piece)
-        values.append(engine.update(*piece))
+        values.append(engine.update(*piece).values)
         apply(store, engine.changes())
         assert engine.changes() == []
     assert np.concatenate(values, axis=1).tobytes() == expected.tobytes()
@@ -168,7 +168,7 @@ def test_partials_written_by_two_processes_merge_in_a_third() -> None:
     merged = FeatureEngine(plan, [0, 1])
     rows = make_rows([transaction(1, 8, 8, terminal_id=8, amount=1)])
     fetch(merged, store, rows)
-    assert merged.update(*rows)[:, 0].tolist() == [10**7, 10**7 + 10**6 + 1]
+    assert merged.update(*rows).values[:, 0].tolist() == [10**7, 10**7 + 10**6 + 1]
     # A load beyond the cap keeps the newest events of both, and later writes them whole.
     capped = FeatureEngine(make_plan(ENTITIES, slots, event_cap=4), [0, 1])
     fetch(capped, store, rows)
@@ -200,7 +200,7 @@ def test_a_blob_written_with_other_cells_is_mapped_and_then_replaced() -> None:
     new = FeatureEngine(make_plan(keeping(Cell.MCC, AMOUNT), slots), [0])
     rows = make_rows(listed[2:])
     fetch(new, store, rows)
-    assert new.update(*rows)[:, 0].tolist() == [111, 77, LabelCode.FRAUD]
+    assert new.update(*rows).values[:, 0].tolist() == [111, 77, LabelCode.FRAUD]
     changes = new.changes()
     assert [c.offset for c in changes] == [0]
     mapped = [[0, 0, 0, MISSING, 1], [1, 1, 2, MISSING, 10], [2, 2, 0, 77, 100]]
@@ -293,7 +293,7 @@ def test_a_label_reaches_the_other_entities_of_a_stored_event() -> None:
     third = FeatureEngine(plan, ALL)
     rows = make_rows([transaction(2, 9, 9, terminal_id=8)])
     fetch(third, store, rows)
-    assert third.update(*rows)[0, 0] == 1
+    assert third.update(*rows).values[0, 0] == 1
 
 
 def test_a_plan_that_contradicts_itself_is_refused() -> None:

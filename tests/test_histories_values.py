@@ -41,13 +41,15 @@ def test_values_equal_the_oracle_for_any_cut(
     oracle = Oracle(plan)
     expected = oracle.take_all(rows)
     whole = FeatureEngine(plan, [0, 1, 2], assume_fresh=True)
-    values = whole.update(*rows)
+    values = whole.update(*rows).values
     assert_matches(values, expected)
     assert whole.unmatched_labels == oracle.unmatched_labels
     count = len(rows[0])
     cuts = sorted(data.draw(st.lists(st.integers(0, count), max_size=6)))
     cut_up = FeatureEngine(plan, [0, 1, 2], assume_fresh=True)
-    pieces = [cut_up.update(*part(rows, a, b)) for a, b in itertools.pairwise([0, *cuts, count])]
+    pieces = [
+        cut_up.update(*part(rows, a, b)).values for a, b in itertools.pairwise([0, *cuts, count])
+    ]
     assert np.concatenate(pieces, axis=1).tobytes() == values.tobytes()
 
 
@@ -63,7 +65,7 @@ WHERES = {
 def test_every_aggregate_where_delay_and_including_current(entity: int, where: str) -> None:
     slots: list[Slot] = []
     for kind, delay_ms, including, window_ms in itertools.product(
-        Aggregate, (0, 5), (False, True), (0, 9, 1 << 62)
+        list(Aggregate)[: Aggregate.DISTINCT + 1], (0, 5), (False, True), (0, 9, 1 << 62)
     ):
         cell = -1 if kind in (Aggregate.COUNT, Aggregate.SINCE) else AMOUNT
         slots.append((entity, kind, cell, window_ms, delay_ms, WHERES[where], including))
@@ -82,7 +84,7 @@ def test_every_aggregate_where_delay_and_including_current(entity: int, where: s
         listed.append(transaction(0, int(rng.integers(40)), i, **fields))
     rows = make_rows(listed)
     expected = Oracle(plan).take_all(rows)
-    assert_matches(FeatureEngine(plan, [0], assume_fresh=True).update(*rows), expected)
+    assert_matches(FeatureEngine(plan, [0], assume_fresh=True).update(*rows).values, expected)
 
 
 @pytest.mark.parametrize("comparison", Comparison)
@@ -92,7 +94,7 @@ def test_a_term_compares_raw_cells_and_is_false_of_a_missing_one(comparison: Com
     amounts = [4, 5, 6, MISSING]
     rows = make_rows(transaction(0, 1, i, customer_id=1, amount=a) for i, a in enumerate(amounts))
     counts = {"EQ": 1.0, "NE": 2.0, "LT": 1.0, "LE": 2.0, "GT": 1.0, "GE": 2.0}
-    values = FeatureEngine(plan, [0]).update(*rows)
+    values = FeatureEngine(plan, [0]).update(*rows).values
     assert values[0, -1] == counts[comparison.name]
 
 
@@ -112,7 +114,7 @@ def test_a_window_by_hand() -> None:
             transaction(0, 110, 2, customer_id=1, amount=99),  # repeated: the stored amount counts
         ]
     )
-    values = FeatureEngine(make_plan(ENTITIES, slots), [0]).update(*rows)
+    values = FeatureEngine(make_plan(ENTITIES, slots), [0]).update(*rows).values
     assert values[0].tolist() == [7, 5, 8, 8, 8]
     assert values[1].tolist() == [0, 0, 1, 2, 2]
     np.testing.assert_array_equal(values[2], [np.nan, np.nan, 4, 0, 0])
@@ -126,7 +128,7 @@ def test_large_amounts_sum_exactly_and_std_is_stable() -> None:
     ]
     amounts = [10**15 + 1, 10**15 + 3, -(10**15), 10**15 + 5]
     rows = make_rows(transaction(0, i, i, customer_id=1, amount=a) for i, a in enumerate(amounts))
-    values = FeatureEngine(make_plan(ENTITIES, slots), [0]).update(*rows)
+    values = FeatureEngine(make_plan(ENTITIES, slots), [0]).update(*rows).values
     assert values[0].tolist() == [10**15 + 1, 2 * 10**15 + 4, 10**15 + 4, 2 * 10**15 + 9]
     assert values[1, :2].tolist() == [0.0, 1.0]
 
@@ -145,7 +147,7 @@ def test_an_absent_entity_and_other_rows_have_no_values_and_leave_no_trace() -> 
             transaction(0, 5, 3, customer_id=1, terminal_id=4),
         ]
     )
-    values = FeatureEngine(make_plan(ENTITIES, slots), [0]).update(*rows)
+    values = FeatureEngine(make_plan(ENTITIES, slots), [0]).update(*rows).values
     np.testing.assert_array_equal(values, [[1, np.nan, np.nan, 2], [np.nan, np.nan, np.nan, 1]])
 
 
@@ -155,7 +157,7 @@ def test_a_local_entity_is_apart_in_each_partition_and_a_shared_one_is_not() -> 
         (SHARED_TERMINAL, Aggregate.COUNT, -1, 100, 0, NO_WHERE, True),
     ]
     rows = make_rows(transaction(p, p, p, customer_id=1, terminal_id=1) for p in range(3))
-    values = FeatureEngine(make_plan(ENTITIES, slots), [0, 1, 2]).update(*rows)
+    values = FeatureEngine(make_plan(ENTITIES, slots), [0, 1, 2]).update(*rows).values
     assert values.tolist() == [[1, 1, 1], [1, 2, 3]]
 
 
@@ -177,13 +179,17 @@ def test_small_histories_are_exact_above_their_floor(
     expected = Oracle(plan).take_all(rows)
     engine = FeatureEngine(plan, [0, 1, 2], assume_fresh=True)
     for i in range(len(rows[0])):
-        values = engine.update(*part(rows, i, i + 1))[:, 0]
+        features = engine.update(*part(rows, i, i + 1))
         for s, (number, _, _, window_ms, delay_ms, _, _) in enumerate(slots):
             entity = plan.entities[number]
             owner = EntityKey(int(rows[2][i]), entity.name, int(rows[1][entity.key, i]))
             floor_ts = engine.floor_ts(owner)
-            if floor_ts is None or rows[1][Cell.TS_MS, i] - window_ms - delay_ms >= floor_ts:
-                assert_matches(values[s], expected[s, i])
+            start_ms = rows[1][Cell.TS_MS, i] - window_ms - delay_ms
+            if floor_ts is None or start_ms >= floor_ts:
+                assert features.errors[s, 0] == 0
+                assert_matches(features.values[s, 0], expected[s, i])
+            else:
+                assert features.errors[s, 0] == (np.inf if rows[0][i] == Kind.TRANSACTION else 0)
 
 
 def test_blocks_grow_and_then_drop_what_is_out_of_reach() -> None:
@@ -192,14 +198,14 @@ def test_blocks_grow_and_then_drop_what_is_out_of_reach() -> None:
     engine = FeatureEngine(plan, [0])
     steady = make_rows(transaction(0, i, i, customer_id=1) for i in range(8))
     owner = EntityKey(0, "customer", 1)
-    assert engine.update(*steady)[0].tolist() == list(range(1, 9))
+    assert engine.update(*steady).values[0].tolist() == list(range(1, 9))
     assert engine.floor_ts(owner) is None
     # The ninth finds the block of 8 full; 0 ... 5 are out of the reach of 15: five or more go.
-    assert engine.update(*make_rows([transaction(0, 15, 99, customer_id=1)]))[0, 0] == 3
+    assert engine.update(*make_rows([transaction(0, 15, 99, customer_id=1)])).values[0, 0] == 3
     assert engine.floor_ts(owner) == 5
     # All at one time: nothing is out of reach, so blocks double up to the cap, then drop a quarter.
     burst = make_rows(transaction(0, 15, 100 + i, customer_id=1) for i in range(30))
-    counts = engine.update(*burst)[0].tolist()
+    counts = engine.update(*burst).values[0].tolist()
     assert counts == [*range(4, 33), 25]
     assert engine.floor_ts(owner) == 15
 
@@ -220,5 +226,5 @@ def test_tables_and_arena_grow_in_the_middle_of_a_batch() -> None:
     for customer in customers.tolist():
         seen[customer] += 1
         expected.append(seen[customer])
-    assert engine.update(*rows)[0].tolist() == expected
+    assert engine.update(*rows).values[0].tolist() == expected
     assert len(engine.changes()) == len(seen) + 7

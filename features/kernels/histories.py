@@ -20,7 +20,7 @@ from features.kernels.layout import (
     State,
     Table,
 )
-from features.kernels.windows import compute
+from features.kernels.windows import compute, note_truncated
 
 _LABEL_COLUMN = 2  # of every block: see features.plan.Entity.kept
 
@@ -34,6 +34,7 @@ def update(
     cells: Cells,
     partitions: NDArray[np.uint16],
     slot_values: NDArray[np.float64],
+    errors: NDArray[np.float64],
 ) -> int:
     """Take the rows from Control.ROW on; returns a Need, NOTHING when all rows are done."""
     entities, control = layout.entities, state.control
@@ -66,6 +67,10 @@ def update(
                     state.histories, state.arena, control, scratch.positions, scratch.starts,
                     scratch.values, scratch.distinct, entity, history, position, cells, row,
                     slot_values,
+                )  # fmt: skip
+                note_truncated(
+                    entities, layout.bounds, layout.families, layout.members, state.histories,
+                    entity, history, cells[Cell.TS_MS, row], row, errors,
                 )  # fmt: skip
             control[Control.ENTITY] = 0
         elif kinds[row] == Kind.LABEL and layout.customer >= 0:
