@@ -19,6 +19,7 @@ from features.hashing import IdHasher
 from features.raw import RawRecord
 from features.records import (
     INPUT_RECORDS,
+    Contact,
     Interaction,
     Label,
     Outcome,
@@ -37,6 +38,7 @@ KIND_OF: dict[type, Kind] = {
     Profile: Kind.PROFILE,
     Interaction: Kind.INTERACTION,
     Outcome: Kind.OUTCOME,
+    Contact: Kind.CONTACT,
 }
 ID_FIELDS = (
     "event_id",

@@ -22,8 +22,11 @@ AmountMinor = Annotated[
 ]
 BalanceMinor = Annotated[int, Meta(ge=-AMOUNT_MINOR_MAX, le=AMOUNT_MINOR_MAX)]
 Id = Annotated[str, Meta(min_length=1, max_length=128)]
-CurrencyCode = Annotated[str, Meta(pattern="^[A-Z]{3}$", description="ISO 4217")]
-CountryCode = Annotated[str, Meta(pattern="^[A-Z]{2}$", description="ISO 3166-1 alpha-2")]
+# The pattern alone would let "EUR\n" pass: `$` also matches before a last line feed.
+CurrencyCode = Annotated[str, Meta(pattern="^[A-Z]{3}$", max_length=3, description="ISO 4217")]
+CountryCode = Annotated[
+    str, Meta(pattern="^[A-Z]{2}$", max_length=2, description="ISO 3166-1 alpha-2")
+]
 Latitude = Annotated[float, Meta(ge=-90, le=90, description="degrees")]
 Longitude = Annotated[float, Meta(ge=-180, le=180, description="degrees")]
 Mcc = Annotated[int, Meta(ge=0, le=9999, description="ISO 18245 merchant category")]
@@ -130,7 +133,17 @@ class Outcome(Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag
     value_minor: AmountMinor = 0
 
 
-Record = Transaction | Interaction | Profile | Label | Outcome
+class Contact(Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag="contact"):
+    """A contact that was made with a customer, by a channel of this engine or another system."""
+
+    contact_id: Id
+    ts_ms: TsMs
+    customer_id: Id
+    channel: ContactChannel
+    offer: Id | None = None
+
+
+Record = Transaction | Interaction | Profile | Label | Outcome | Contact
 
 
 class Reason(Struct, frozen=True, kw_only=True):
@@ -247,6 +260,7 @@ INPUT_RECORDS: dict[str, type[Struct]] = {
     "profiles": Profile,
     "labels": Label,
     "outcomes": Outcome,
+    "contacts": Contact,
 }
 OUTPUT_RECORDS: dict[str, type[Struct]] = {
     "alerts": Alert,

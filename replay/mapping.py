@@ -47,6 +47,7 @@ TOPICS_BY_KIND = {
     "profile": "profiles",
     "label": "labels",
     "outcome": "outcomes",
+    "contact": "contacts",
 }
 RECORDS_BY_KIND = {kind: INPUT_RECORDS[topic] for kind, topic in TOPICS_BY_KIND.items()}
 

@@ -1,7 +1,7 @@
 """Sources of traffic: a table, a file of records or a directory of tables as one ordered stream.
 
 Tables are merged by their heads, on (event time, topic, order of the tables in the mapping), with
-profiles before labels, outcomes, interactions and transactions of the same millisecond. A table
+profiles before labels, outcomes, contacts, interactions and transactions of the same millisecond. A table
 that is out of order inside keeps its own order: a late row waits for nothing and pulls nothing
 forward. A record whose time can't be read stands directly behind the row before it. Only a few
 blocks of each table are in memory at a time.
@@ -34,8 +34,9 @@ TOPIC_RANKS = {
     "profiles": 0,
     "labels": 1,
     "outcomes": 2,
-    "interactions": 3,
-    "transactions": 4,
+    "contacts": 3,
+    "interactions": 4,
+    "transactions": 5,
 }
 CHUNK_RECORDS = 4_096
 _RANK_COUNT = 8  # order keys are ts_ms * 8 + rank

@@ -7,8 +7,8 @@ from typing import Any
 TS_MS = 1_751_328_000_000
 ABSENT = object()  # as a change: the field is left out
 ANY_JSON = "a JSON object in UTF-8"
-TOPICS = "a topic of transactions, interactions, profiles, labels, outcomes, events"
-KINDS = "one of transaction, label, profile, interaction, outcome"
+TOPICS = "a topic of transactions, interactions, profiles, labels, outcomes, contacts, events"
+KINDS = "one of transaction, label, profile, interaction, outcome, contact"
 TYPES = (
     "one of cash, deposit, fee, interest, loan_payment, purchase, refund, salary, transfer_in, "
     "transfer_out"
@@ -27,6 +27,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "event_id": "i1", "ts_ms": TS_MS, "customer_id": "ada", "type": "login", "channel": "app",
     },
     "outcomes": {"action_id": "a1", "ts_ms": TS_MS, "customer_id": "ada", "result": "seen"},
+    "contacts": {"contact_id": "c1", "ts_ms": TS_MS, "customer_id": "ada", "channel": "sms"},
 }  # fmt: skip
 KIND_NAMES = {topic: topic[:-1] for topic in FIELDS}
 
@@ -130,6 +131,20 @@ WRONG_FIELDS = [
         "str matching regex '^[A-Z]{3}$'",
         "str 'eur'",
         currency="eur",
+    ),
+    _bad(
+        "line feed after a currency code",
+        "$.currency",
+        "str of length <= 3",
+        "str 'EUR\\n'",
+        currency="EUR\n",
+    ),
+    _bad(
+        "line feed after a country code",
+        "$.country",
+        "str of length <= 2",
+        "str 'FR\\n'",
+        country="FR\n",
     ),
     _bad("currency without a rate", "$.currency", COVERED, "'ZZZ'", currency="ZZZ"),
     _bad(

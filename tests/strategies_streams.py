@@ -9,6 +9,7 @@ from actions.ids import deterministic_id
 from features.raw import RawRecord
 from features.records import (
     ENCODER,
+    Contact,
     Interaction,
     Label,
     Outcome,
@@ -30,6 +31,7 @@ TOPICS = {
     Profile: "profiles",
     Interaction: "interactions",
     Outcome: "outcomes",
+    Contact: "contacts",
 }
 BAD_VALUES = (b"", b"{}", b'{"event_id": 7}', b"\xff\xfe", b'{"kind": "alert"}')
 
@@ -78,7 +80,8 @@ def streams(draw: st.DrawFn, max_size: int = 60) -> list[Sent]:
 
 @st.composite
 def _record(draw: st.DrawFn, number: int, ts_ms: int, customer: str) -> Record | bytes:
-    kinds = ("pay", "pay", "pay", "salary", "label", "profile", "complaint", "outcome", "bad")
+    kinds = ("pay", "pay", "pay", "salary", "label", "profile", "complaint", "outcome",
+             "contact", "bad")  # fmt: skip
     match draw(st.sampled_from(kinds)):
         case "pay":
             return draw(_payment(number, ts_ms, customer))
@@ -100,6 +103,11 @@ def _record(draw: st.DrawFn, number: int, ts_ms: int, customer: str) -> Record |
             action_id = deterministic_id(f"e{draw(st.integers(0, number))}", "savings_plan")
             result = draw(st.sampled_from(("seen", "accepted", "rejected")))
             return Outcome(action_id=action_id, ts_ms=ts_ms, customer_id=customer, result=result)
+        case "contact":
+            channel = draw(st.sampled_from(("sms", "email")))
+            return Contact(
+                contact_id=f"c{number}", ts_ms=ts_ms, customer_id=customer, channel=channel
+            )
     return draw(st.sampled_from(BAD_VALUES))
 
 

@@ -36,7 +36,7 @@ from streams.policy_files import read_policy
 HASHER = IdHasher(b"another-key-of16")
 EXPONENTS = {"EUR": 2, "USD": 2, "GBP": 2, "JPY": 0, "KWD": 3}  # ISO 4217, by hand
 KINDS = dict(zip(FIELDS, (Kind.TRANSACTION, Kind.LABEL, Kind.PROFILE, Kind.INTERACTION,
-                          Kind.OUTCOME), strict=True))  # fmt: skip
+                          Kind.OUTCOME, Kind.CONTACT), strict=True))  # fmt: skip
 
 
 @pytest.fixture(scope="module")
