@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from features.columns import MISSING
 from features.kernels.siphash import siphash_many
+from features.kernels.words import WORD_PADDING
 
 DEFAULT_KEY = b"millrace-dev-key"  # a bank sets its own: see `MILLRACE_ID_KEY`
 
@@ -19,7 +20,8 @@ class IdHasher:
     def __init__(self, key: bytes = DEFAULT_KEY) -> None:
         if len(key) != 16:
             raise ValueError(f"id key: expected 16 bytes, got {len(key)}")
-        self._k0, self._k1 = np.frombuffer(key, dtype="<u8")
+        k0, k1 = np.frombuffer(key, dtype="<u8")
+        self.key: tuple[np.uint64, np.uint64] = (k0, k1)
 
     def one(self, text: str) -> int:
         """Return the hash of one string's UTF-8 bytes."""
@@ -35,12 +37,13 @@ class IdHasher:
         joined = "".join(present)  # type: ignore[arg-type]
         if joined.isascii():  # one character is one byte: no id needs to be encoded by itself
             encoded: Sequence[Any] = present
-            data = np.frombuffer(joined.encode(), dtype=np.uint8)
+            data = joined.encode()
         else:
             encoded = [text.encode() for text in present]  # type: ignore[union-attr]
-            data = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+            data = b"".join(encoded)
         ends = np.fromiter(accumulate(map(len, encoded)), np.int64, len(encoded))
-        siphash_many(data, ends, self._k0, self._k1, out, MISSING)
+        padded = np.frombuffer(data + WORD_PADDING, dtype=np.uint8)
+        siphash_many(padded, ends, *self.key, out, MISSING)
         if absent:
             out[[i for i, text in enumerate(texts) if text is None]] = MISSING
         return out

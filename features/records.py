@@ -254,6 +254,7 @@ class DeadLetter(Struct, frozen=True, kw_only=True, tag_field="kind", tag="dead_
 
 
 ENCODER = msgspec.json.Encoder()
+ONE_TOPIC = "events"  # a topic that carries every kind of input record
 INPUT_RECORDS: dict[str, type[Struct]] = {
     "transactions": Transaction,
     "interactions": Interaction,

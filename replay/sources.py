@@ -1,10 +1,10 @@
 """Sources of traffic: a table, a file of records or a directory of tables as one ordered stream.
 
 Tables are merged by their heads, on (event time, topic, order of the tables in the mapping), with
-profiles before labels, outcomes, contacts, interactions and transactions of the same millisecond. A table
-that is out of order inside keeps its own order: a late row waits for nothing and pulls nothing
-forward. A record whose time can't be read stands directly behind the row before it. Only a few
-blocks of each table are in memory at a time.
+profiles before labels, outcomes, contacts, interactions and transactions of the same millisecond.
+A table that is out of order inside keeps its own order: a late row waits for nothing and pulls
+nothing forward. A record whose time can't be read stands directly behind the row before it. Only
+a few blocks of each table are in memory at a time.
 
 Labels derived from a column wait until their time and are emitted where it comes, never earlier;
 those due after the last record come at the end.

@@ -12,8 +12,8 @@ from actions.next_best import NextBestAction
 from actions.outputs import Outputs
 from actions.policy import Policy
 from actions.risk import RiskDecider, Verdicts
+from features.batches import Batch
 from features.columns import Cell, Kind
-from features.decode import Batch
 from features.errors import RecordError
 from features.plan import Plan
 from features.records import (

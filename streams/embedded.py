@@ -11,8 +11,8 @@ import numpy as np
 from hdrh.histogram import HdrHistogram
 
 from actions.policy import Policy
+from features.batches import Batch
 from features.columns import Cell, Kind
-from features.decode import Batch
 from features.hashing import DEFAULT_KEY, IdHasher
 from features.raw import RawRecord
 from features.records import ENCODER

@@ -19,8 +19,9 @@ from actions.policy import Policy
 from actions.policy_compiler import compile_policy
 from actions.policy_schema import ModelDeclaration
 from actions.risk import Verdicts
+from features.batches import Batch, EventIds
 from features.columns import Cell, Kind
-from features.decode import Batch, Decoder
+from features.decode import Decoder
 from features.hashing import IdHasher
 from features.histories import EntityKey, FeatureEngine
 from features.kernels.walker import evaluate
@@ -88,7 +89,7 @@ class Processor:
             entity.name: HISTORY_PREFIX + entity.name.encode() + b":"
             for entity in self.plan.entities
         }
-        self._decoder = Decoder(hasher, RateTable(policy).convert)
+        self._decoder = Decoder(hasher, RateTable(policy).convert, policy.currency)
         self._engine = FeatureEngine(self.plan, partitions, assume_fresh=fresh)
         self._scorers = {model.name: Scorer(model, self.plan) for model in policy.models}
         self._deciding = self._scorers.get(policy.costs.model) if policy.costs else None
@@ -234,9 +235,8 @@ def _runs(kinds: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
 
 def _decisions(scored: Scored, verdicts: Verdicts, rows: NDArray[np.intp]) -> Decisions:
     batch = scored.batch
-    records = batch.records
     return Decisions(
-        event_ids=[records[row].event_id for row in rows.tolist()],
+        event_ids=EventIds(batch, rows),
         ts_ms=batch.cells[Cell.TS_MS, rows],
         customers=batch.cells[Cell.CUSTOMER_ID, rows],
         cards=batch.cells[Cell.CARD_ID, rows],

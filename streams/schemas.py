@@ -7,8 +7,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from features.decode import ONE_TOPIC
-from features.records import INPUT_RECORDS, OUTPUT_RECORDS
+from features.records import INPUT_RECORDS, ONE_TOPIC, OUTPUT_RECORDS
 
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 KEYED_BY = "customer_id"

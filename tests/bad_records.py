@@ -8,7 +8,7 @@ TS_MS = 1_751_328_000_000
 ABSENT = object()  # as a change: the field is left out
 ANY_JSON = "a JSON object in UTF-8"
 TOPICS = "a topic of transactions, interactions, profiles, labels, outcomes, contacts, events"
-KINDS = "one of transaction, label, profile, interaction, outcome, contact"
+KINDS = "one of transaction, interaction, profile, label, outcome, contact"
 TYPES = (
     "one of cash, deposit, fee, interest, loan_payment, purchase, refund, salary, transfer_in, "
     "transfer_out"

@@ -8,6 +8,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from features.kernels.jit import kernel
+from features.kernels.words import Bytes, first_bytes, word_at
+
 
 @njit(cache=True, inline="always")
 def _rotl(x: np.uint64, bits: int) -> np.uint64:
@@ -31,11 +34,12 @@ def _round(
     return v0, v1, v2, v3
 
 
-@njit(cache=True)
-def siphash_one(
-    data: NDArray[np.uint8], start: int, end: int, k0: np.uint64, k1: np.uint64
-) -> np.uint64:
-    """Return the hash of `data[start:end]` under the 128-bit key (k0, k1)."""
+@kernel
+def siphash_one(data: Bytes, start: int, end: int, k0: np.uint64, k1: np.uint64) -> np.uint64:
+    """Return the hash of `data[start:end]` under the 128-bit key (k0, k1).
+
+    Reads whole words: there must be `WORD_PADDING` behind the last string.
+    """
     v0 = k0 ^ np.uint64(0x736F6D6570736575)
     v1 = k1 ^ np.uint64(0x646F72616E646F6D)
     v2 = k0 ^ np.uint64(0x6C7967656E657261)
@@ -44,17 +48,14 @@ def siphash_one(
     whole = start + (length // 8) * 8
     i = start
     while i < whole:
-        word = np.uint64(0)
-        for b in range(8):
-            word |= np.uint64(data[i + b]) << np.uint64(8 * b)
+        word = word_at(data, i)
         v3 ^= word
         v0, v1, v2, v3 = _round(v0, v1, v2, v3)
         v0, v1, v2, v3 = _round(v0, v1, v2, v3)
         v0 ^= word
         i += 8
     word = np.uint64(length & 0xFF) << np.uint64(56)
-    for b in range(end - whole):
-        word |= np.uint64(data[whole + b]) << np.uint64(8 * b)
+    word |= first_bytes(word_at(data, whole), end - whole)
     v3 ^= word
     v0, v1, v2, v3 = _round(v0, v1, v2, v3)
     v0, v1, v2, v3 = _round(v0, v1, v2, v3)
@@ -65,16 +66,16 @@ def siphash_one(
     return v0 ^ v1 ^ v2 ^ v3
 
 
-@njit(cache=True)
+@kernel
 def siphash_many(
-    data: NDArray[np.uint8],
+    data: Bytes,
     ends: NDArray[np.int64],
     k0: np.uint64,
     k1: np.uint64,
     out: NDArray[np.int64],
     avoid: int,
 ) -> None:
-    """Hash the strings laid end to end in `data`; string i ends before `ends[i]`.
+    """Hash the strings laid end to end in `data`, padded; string i ends before `ends[i]`.
 
     `out` (int64, same length) takes each hash viewed as int64; the value `avoid`, which callers
     use as a sentinel, is never given (its neighbour is).
