@@ -58,7 +58,7 @@ class Decoder:
             raws,
             Records(raws, self._typed.record, {}),
             kinds,
-            np.array(partitions, dtype=np.uint16),
+            np.fromiter(partitions, np.uint16, len(raws)),
             cells,
             text,
             spans[Span.ID_FROM :],

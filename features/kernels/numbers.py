@@ -1,7 +1,6 @@
 """Plain JSON numbers from their bytes: whatever is not plain is left to somebody slower."""
 
 import numpy as np
-from numba import njit
 
 from features.kernels.jit import inlined
 from features.kernels.words import Bytes
@@ -13,7 +12,7 @@ _EXACT_MAX = 1 << 53  # every integer up to it is a double
 _ZERO, _NINE, _POINT, _MINUS, _LOWER_E = 48, 57, 46, 45, 101
 
 
-@njit(cache=True, inline="always")
+@inlined
 def _is_digit(byte: int) -> bool:
     return _ZERO <= byte <= _NINE
 

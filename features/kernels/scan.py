@@ -11,7 +11,6 @@ loop. Behind the last one there is `WORD_PADDING`.
 from enum import IntEnum
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from features.columns import MISSING, Cell, Cells, Kind, LabelCode
@@ -98,14 +97,14 @@ _NOT_ASCII = np.uint64(0x8080808080808080)
 _ANY = np.uint64(0)
 
 
-@njit(cache=True, inline="always")
+@inlined
 def _after_space(data: Bytes, position: int) -> int:
     while data[position] <= _SPACE and data[position] in (32, 10, 13, 9):
         position += 1
     return position
 
 
-@njit(cache=True, inline="always")
+@inlined
 def _is_text(table: Table, row: int, low: np.uint64, high: np.uint64) -> bool:
     unlike = (low ^ np.uint64(table[row, Text.LOW])) & np.uint64(table[row, Text.LOW_MASK])
     unlike |= (high ^ np.uint64(table[row, Text.HIGH])) & np.uint64(table[row, Text.HIGH_MASK])

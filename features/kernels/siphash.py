@@ -5,19 +5,18 @@ is a pseudonym as well as an index, and nobody without the key can craft collisi
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from features.kernels.jit import kernel
+from features.kernels.jit import inlined, kernel
 from features.kernels.words import Bytes, first_bytes, word_at
 
 
-@njit(cache=True, inline="always")
+@inlined
 def _rotl(x: np.uint64, bits: int) -> np.uint64:
     return (x << np.uint64(bits)) | (x >> np.uint64(64 - bits))
 
 
-@njit(cache=True, inline="always")
+@inlined
 def _round(
     v0: np.uint64, v1: np.uint64, v2: np.uint64, v3: np.uint64
 ) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:

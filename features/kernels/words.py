@@ -4,8 +4,9 @@ Whoever reads words keeps `WORD_PADDING` bytes of room behind the last byte that
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from features.kernels.jit import inlined
 
 Bytes = NDArray[np.uint8]
 WORD_PADDING = b"\0" * 16
@@ -21,7 +22,7 @@ _U7 = np.uint64(7)
 _U56 = np.uint64(56)
 
 
-@njit(cache=True, inline="always")
+@inlined
 def word_at(data: Bytes, position: int) -> np.uint64:
     """Return `data[position:position + 8]` as a little-endian word: LLVM makes it one load."""
     at = np.uint64(position)  # unsigned: numba then doesn't test for negative positions
@@ -36,13 +37,13 @@ def word_at(data: Bytes, position: int) -> np.uint64:
     return word
 
 
-@njit(cache=True, inline="always")
+@inlined
 def first_bytes(word: np.uint64, count: int) -> np.uint64:
     """Return the word with all but its first `count` bytes (0 to 7) cleared."""
     return word & ((_U1 << (np.uint64(count) * np.uint64(8))) - _U1)
 
 
-@njit(cache=True, inline="always")
+@inlined
 def plain_until(data: Bytes, position: int, others: np.uint64) -> int:
     """Return where the first quote, backslash or control character stands from `position` on.
 
