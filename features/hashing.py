@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from features.columns import MISSING
 from features.kernels.siphash import siphash_many
 
+ID_KEY_BYTES = 16
 DEFAULT_KEY = b"millrace-dev-key"  # a bank sets its own: see `MILLRACE_ID_KEY`
 
 
@@ -17,8 +18,8 @@ class IdHasher:
     """SipHash-2-4 under a secret 16-byte key, as int64; None hashes to `MISSING`."""
 
     def __init__(self, key: bytes = DEFAULT_KEY) -> None:
-        if len(key) != 16:
-            raise ValueError(f"id key: expected 16 bytes, got {len(key)}")
+        if len(key) != ID_KEY_BYTES:
+            raise ValueError(f"id key: expected {ID_KEY_BYTES} bytes, got {len(key)}")
         self._k0, self._k1 = np.frombuffer(key, dtype="<u8")
 
     def one(self, text: str) -> int:
