@@ -38,14 +38,18 @@ def histories_of(plan: Plan, entity: str) -> tuple[str, ...]:
     return tuple(item.name for item in plan.entities if item.name.partition(KIND_MARK)[0] == entity)
 
 
+def entities_of(plan: Plan) -> tuple[str, ...]:
+    """Return the names of the plan's entities, each once."""
+    return tuple(dict.fromkeys(item.name.partition(KIND_MARK)[0] for item in plan.entities))
+
+
 def slots_of(plan: Plan, entity: str) -> tuple[int, ...]:
-    """Return the slots that can be read without a record: they look at this entity alone."""
+    """Return the slots that look at this entity's histories."""
     own = set(histories_of(plan, entity))
     return tuple(
         number
         for number, slot in enumerate(plan.slots)
         if plan.entities[int(slot[SlotField.ENTITY])].name in own
-        and slot[SlotField.AGGREGATE] not in (Aggregate.SEEN, Aggregate.TOP)
     )
 
 
@@ -75,7 +79,7 @@ def read_entity(
     # Whoever shares the key field has no history here; what they say is not ours to tell.
     features = engine.update(kinds, cells, np.array(partitions[:1], dtype=np.uint16))
     hidden = np.ones(len(plan.slots), dtype=np.bool_)
-    hidden[list(slots_of(plan, entity))] = False
+    hidden[list(_standing_alone(plan, entity))] = False
     features.values[hidden] = np.nan
     features.errors[hidden] = 0.0
     return Reading(at_ms, cells, features)
@@ -83,7 +87,7 @@ def read_entity(
 
 def readable_outputs(plan: Plan, entity: str) -> tuple[str, ...]:
     """Return the outputs of the first program that follow from this entity's slots alone."""
-    own = set(slots_of(plan, entity))
+    own = set(_standing_alone(plan, entity))
     program = plan.before_models
     return tuple(
         name
@@ -91,6 +95,15 @@ def readable_outputs(plan: Plan, entity: str) -> tuple[str, ...]:
         if name not in program.of_record
         and program.reads[name]
         and own.issuperset(program.reads[name])
+    )
+
+
+def _standing_alone(plan: Plan, entity: str) -> tuple[int, ...]:
+    """Return the entity's slots that compare nothing with the current record."""
+    return tuple(
+        slot
+        for slot in slots_of(plan, entity)
+        if plan.slots[slot, SlotField.AGGREGATE] not in (Aggregate.SEEN, Aggregate.TOP)
     )
 
 
