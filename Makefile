@@ -9,6 +9,8 @@ UV_VERSION := 0.13.9
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+# A folder with the Handbook's transactions and features, as Parquet.
+HANDBOOK ?= ../shared/data/handbook
 # make lock UPGRADE=1 takes the newest versions; otherwise existing pins stay where they can.
 UPGRADE ?=
 
@@ -16,7 +18,7 @@ PIP_INSTALL := $(PYTHON_IN_VENV) -m pip install --disable-pip-version-check $(if
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format bench lock clean
+.PHONY: help setup demo test lint format bench handbook lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -50,6 +52,9 @@ bench: $(STAMP) ## the benchmarks
 	$(PYTHON_IN_VENV) -m pytest bench --benchmark-only --benchmark-json=bench/results/latest.json \
 	  $(BENCH_ARGS)
 	$(PYTHON_IN_VENV) -m bench.table bench/results/latest.json > docs/benchmarks.md
+
+handbook: $(STAMP) ## the Fraud Detection Handbook's features against ours, bit by bit
+	$(PYTHON_IN_VENV) -m bench.handbook_page $(HANDBOOK) > docs/handbook_equality.md
 
 lock: $(STAMP) ## pin every dependency again, with hashes
 	$(PIP_INSTALL) uv==$(UV_VERSION)

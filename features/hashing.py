@@ -11,6 +11,7 @@ from features.columns import MISSING
 from features.kernels.siphash import siphash_many
 from features.kernels.words import WORD_PADDING
 
+ID_KEY_BYTES = 16
 DEFAULT_KEY = b"millrace-dev-key"  # a bank sets its own: see `MILLRACE_ID_KEY`
 
 
@@ -18,8 +19,8 @@ class IdHasher:
     """SipHash-2-4 under a secret 16-byte key, as int64; None hashes to `MISSING`."""
 
     def __init__(self, key: bytes = DEFAULT_KEY) -> None:
-        if len(key) != 16:
-            raise ValueError(f"id key: expected 16 bytes, got {len(key)}")
+        if len(key) != ID_KEY_BYTES:
+            raise ValueError(f"id key: expected {ID_KEY_BYTES} bytes, got {len(key)}")
         k0, k1 = np.frombuffer(key, dtype="<u8")
         self.key: tuple[np.uint64, np.uint64] = (k0, k1)
 

@@ -137,13 +137,26 @@ class FeatureEngine:
         Windows that begin at or after it are exact. For a shared entity it is the floor of the
         merged history, whatever the partition.
         """
-        number = self._number(owner)
-        code = index.owner_code(self._layout.entities, number, owner.partition)
-        history = index.find(self._state.lookup, self._state.histories, owner.key, code)
+        history = self._find(owner)
         if history < 0:
             return None
         floor_ts = int(self._state.histories[history, HistoryField.FLOOR_TS])
         return None if floor_ts == NEVER_MS else floor_ts
+
+    def newest_ts(self, owner: EntityKey) -> int | None:
+        """Return the time of the newest event of a resident history, None where there is none."""
+        history = self._find(owner)
+        if history < 0:
+            return None
+        row = self._state.histories[history]
+        last = int(row[HistoryField.START] + row[HistoryField.COUNT]) - 1
+        return int(self._state.arena[last]) if row[HistoryField.COUNT] else None
+
+    def _find(self, owner: EntityKey) -> int:
+        """Return the row of a resident history, or -1."""
+        number = self._number(owner)
+        code = index.owner_code(self._layout.entities, number, owner.partition)
+        return int(index.find(self._state.lookup, self._state.histories, owner.key, code))
 
     def missing(
         self, kinds: NDArray[np.uint8], cells: Cells, partitions: NDArray[np.uint16]

@@ -103,6 +103,7 @@ class Program:
     register_count: int
     outputs: dict[str, int]  # name -> row of the result
     reads: dict[str, tuple[int, ...]] = field(default_factory=dict)  # output -> slots behind it
+    of_record: frozenset[str] = frozenset()  # outputs that read more of the record than its time
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import orjson
 from rich.console import Console
 
 from features.errors import MillraceError
+from millrace.features_cli import features
 from millrace.process import tune_process
 from millrace.replaying import ReplayRequest, replay_view, run_replay
 from streams.partitioner import PARTITIONS_MAX_COUNT
@@ -114,6 +115,9 @@ def simulate(customers: int, days: int, seed: int, out: Path, overwrite: bool) -
     with progress_bar("simulating", settings.hour_count) as advance:
         write_files(settings, out, progress=lambda done, _: advance(1), overwrite=overwrite)
     click.echo(f"{out}: {customers:,} customers, {days} days, seed {seed}")
+
+
+main.add_command(features)
 
 
 @main.group()

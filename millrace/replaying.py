@@ -11,6 +11,7 @@ from rich.table import Table
 
 from actions.policy import Policy
 from features.errors import MillraceError
+from millrace.identity import id_key
 from millrace.progress import progress_bar
 from replay.mapping import Mapping
 from replay.mapping_parser import load_mapping
@@ -49,7 +50,7 @@ def run_replay(request: ReplayRequest, policy: Policy) -> dict[str, Any]:
         raise MillraceError(
             f"{request.out}: expected another folder for the outputs, got that of the source"
         )
-    source = open_source(request.source, _mapping(request))
+    source = open_source(request.source, source_mapping(request.source, request.mapping))
     settings = ReplaySettings(
         speed=request.speed,
         window=EvaluationWindow(
@@ -61,20 +62,22 @@ def run_replay(request: ReplayRequest, policy: Policy) -> dict[str, Any]:
             partition_count=request.partition_count,
             batch_max_count=BATCH_MAX_COUNT,
             checkpoint_ms=CHECKPOINT_MS,
+            id_key=id_key(),
             emit_training=False,
         ),
     )
     with ExitStack() as closing:
         url = request.redis_url or closing.enter_context(PrivateRedis()).url
         # Every replay has keys of its own: it starts from nothing, whoever else uses this Redis.
-        store = _store(url, prefix=f"replay-{uuid4().hex[:12]}")
+        store = open_store(url, prefix=f"replay-{uuid4().hex[:12]}")
         closing.callback(store.close)
         advance = closing.enter_context(progress_bar("replaying", source.record_count))
         title = f"Replay of {request.source.name}"
         return play(source, policy, store, request.out, settings, title=title, progress=advance)
 
 
-def _store(url: str, prefix: str) -> RedisStore:
+def open_store(url: str, prefix: str) -> RedisStore:
+    """Return the store that a command's `--redis` names."""
     try:
         return RedisStore(url, prefix)
     except ValueError as error:  # the URL itself is not shown: it may hold a password
@@ -84,10 +87,11 @@ def _store(url: str, prefix: str) -> RedisStore:
         ) from error
 
 
-def _mapping(request: ReplayRequest) -> Mapping | None:
-    if request.mapping is not None:
-        return load_mapping(request.mapping)
-    if (request.source / SIMULATION_FILE).exists():
+def source_mapping(source: Path, name: str | None) -> Mapping | None:
+    """Return the mapping of that name or file; a simulation's folder has its own."""
+    if name is not None:
+        return load_mapping(name)
+    if (source / SIMULATION_FILE).exists():
         return load_mapping("simulator")
     return None
 

@@ -18,7 +18,6 @@ from features.errors import RecordError
 from features.plan import Plan
 from features.records import (
     ENCODER,
-    DeadLetter,
     Interaction,
     Offer,
     Outcome,
@@ -29,7 +28,7 @@ from features.records import (
 )
 from online_models.compiled import CompiledModel
 from online_models.explain import Explainer
-from streams.emissions import Emission
+from streams.emissions import Emission, dead_letter
 from streams.partition import PartitionState
 
 Partitions = Mapping[int, PartitionState]
@@ -183,15 +182,4 @@ def _offer_emission(offer: Offer) -> Emission:
 
 
 def _dead_letter(batch: Batch, row: int, errors: Mapping[int, RecordError]) -> Emission:
-    raw, error = batch.raws[row], errors[row]
-    letter = DeadLetter(
-        raw=raw.value,
-        topic=raw.topic,
-        partition=raw.partition,
-        offset=raw.offset,
-        path=error.path,
-        expected=error.expected,
-        got=error.got,
-        nearest=error.nearest,
-    )
-    return _emission("dead-letters", "", letter)
+    return _emission("dead-letters", "", dead_letter(batch.raws[row], errors[row]))

@@ -7,7 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from features.records import TrainingExample
+from features.errors import RecordError
+from features.raw import RawRecord
+from features.records import DeadLetter, TrainingExample
 
 
 class Emission(NamedTuple):
@@ -50,3 +52,17 @@ class Output:
     training: list[TrainingExample] = field(default_factory=list)
     record_count: int = 0
     dead_letter_count: int = 0
+
+
+def dead_letter(raw: RawRecord, error: RecordError) -> DeadLetter:
+    """Return what is told of a record that was refused."""
+    return DeadLetter(
+        raw=raw.value,
+        topic=raw.topic,
+        partition=raw.partition,
+        offset=raw.offset,
+        path=error.path,
+        expected=error.expected,
+        got=error.got,
+        nearest=error.nearest,
+    )

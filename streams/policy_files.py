@@ -20,13 +20,14 @@ def read_policy(directory: Path = BANK_POLICY) -> Policy:
     files = sorted(directory.glob("*.yaml")) if directory.is_dir() else []
     if not files:
         raise MillraceError(f"{directory}: expected a policy folder with *.yaml files, got none")
-    policy = Policy.parse({str(file): _read_text(file) for file in files})
+    policy = Policy.parse({str(file): read_text(file) for file in files})
     policy.check_pipelines(CATALOG)
     compile_policy(policy, IdHasher().one)
     return policy
 
 
-def _read_text(file: Path) -> str:
+def read_text(file: Path) -> str:
+    """Return the text of a file. Raises MillraceError where it is not UTF-8."""
     try:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

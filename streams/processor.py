@@ -165,7 +165,7 @@ class Processor:
     def process(self, batch: Batch) -> Output:
         """Decide every record of the batch, in input order."""
         output = Output(record_count=len(batch.raws), dead_letter_count=len(batch.refused))
-        for start, stop in _runs(batch.kinds):
+        for start, stop in profile_runs(batch.kinds):
             self._process_run(batch.cut(start, stop), output)
         return output
 
@@ -222,7 +222,7 @@ class Processor:
         return found
 
 
-def _runs(kinds: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
+def profile_runs(kinds: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
     """Cut a batch so that profiles only stand at the head of a run.
 
     All rows of a run then see the same profiles, and profile columns can be filled at once.

@@ -9,6 +9,22 @@ from features.expressions.graph import Graph, Node
 from features.kernels.opcodes import Opcode
 from features.plan import Program
 
+_OF_SLOTS = (Opcode.SLOT, Opcode.DISTANCE)
+# The calendar is not among them: it needs the time alone.
+_OF_RECORD = (
+    Opcode.CELL,
+    Opcode.CELL_MISSING,
+    Opcode.DISTANCE,
+    Opcode.EXTERNAL,
+    Opcode.HASH_EQ,
+    Opcode.HASH_NE,
+    Opcode.HASH_EQ_CELL,
+    Opcode.HASH_NE_CELL,
+    Opcode.HASH_IN,
+    Opcode.HASH_NOT_IN,
+)
+_NO_SLOTS: frozenset[int] = frozenset()
+
 
 class _Registers:
     """Hands out the lowest free register, so that the file stays small and warm in the cache."""
@@ -76,13 +92,29 @@ def emit(graph: Graph, roots: Sequence[tuple[str, int]]) -> Program:
         code.extend((int(Opcode.STORE), row, held[number], 0) for row in rows.get(number, ()))
         if uses[number] == 0:
             registers.release(held.pop(number))
+    slots, of_record = _behind(graph, needed)
     return Program(
         code=np.array(code, dtype=np.int64).reshape(len(code), 4),
         floats=np.array(pools.floats, dtype=np.float64),
         ints=np.array(pools.ints, dtype=np.int64),
         register_count=registers.count,
         outputs={name: row for row, (name, _) in enumerate(roots)},
+        reads={name: tuple(sorted(slots[root])) for name, root in roots},
+        of_record=frozenset(name for name, root in roots if root in of_record),
     )
+
+
+def _behind(graph: Graph, needed: list[int]) -> tuple[dict[int, frozenset[int]], set[int]]:
+    """Return the slots that each node depends on, and the nodes that depend on the record."""
+    slots: dict[int, frozenset[int]] = {}
+    of_record: set[int] = set()
+    for number in needed:
+        node = graph.nodes[number]
+        own = frozenset(node.rows) if node.opcode in _OF_SLOTS else _NO_SLOTS
+        slots[number] = own.union(*(slots[read] for read in node.inputs))
+        if node.opcode in _OF_RECORD or not of_record.isdisjoint(node.inputs):
+            of_record.add(number)
+    return slots, of_record
 
 
 def _operands(node: Node, held: dict[int, int], pools: _Pools) -> tuple[int, int]:
