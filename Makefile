@@ -9,6 +9,8 @@ UV_VERSION := 0.13.9
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+# make peers PEERS_ARGS="--flink-python PATH" asks Flink too.
+PEERS_ARGS ?=
 # make lock UPGRADE=1 takes the newest versions; otherwise existing pins stay where they can.
 UPGRADE ?=
 
@@ -16,7 +18,7 @@ PIP_INSTALL := $(PYTHON_IN_VENV) -m pip install --disable-pip-version-check $(if
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format bench lock clean
+.PHONY: help setup demo test lint format bench peers curves lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -50,6 +52,15 @@ bench: $(STAMP) ## the benchmarks
 	$(PYTHON_IN_VENV) -m pytest bench --benchmark-only --benchmark-json=bench/results/latest.json \
 	  $(BENCH_ARGS)
 	$(PYTHON_IN_VENV) -m bench.table bench/results/latest.json > docs/benchmarks.md
+
+peers: $(STAMP) ## the same question about the same events, asked of Millrace and of its peers
+	$(PIP_INSTALL) --no-build-isolation --editable ".[peers]"
+	$(PYTHON_IN_VENV) -m bench.peers $(PEERS_ARGS) --out bench/results/peers.json
+	$(PYTHON_IN_VENV) -m bench.peers.page bench/results/peers.json > docs/peers.md
+
+curves: $(STAMP) ## what an event costs by the number of entities and the length of the windows
+	$(PYTHON_IN_VENV) -m bench.curves --out bench/results/curves.json
+	$(PYTHON_IN_VENV) -m bench.curves_page bench/results/curves.json docs
 
 lock: $(STAMP) ## pin every dependency again, with hashes
 	$(PIP_INSTALL) uv==$(UV_VERSION)
