@@ -22,6 +22,7 @@ import numpy as np
 
 from bench.machine import machine_facts
 from bench.peers.agreement import compare
+from bench.peers.page import clock_us, cpu_us
 from bench.peers.question import Events, Values, make_events, tenth
 from bench.peers.registry import BY_KEY, FLINK, PEERS, REFERENCE, Peer
 
@@ -92,7 +93,7 @@ def _ask_all(
         python = flink_python if peer.key == FLINK and flink_python else sys.executable
         values, facts = ask(peer, part, folder, python)
         row = {"key": peer.key, "event_count": len(part), **facts}
-        _say(f"    {min(facts['took_s']) * 1e6 / len(part):.2f} µs an event")
+        _say(f"    {clock_us(row):.2f} µs an event ({cpu_us(row):.2f} of CPU)")
         if reference is None:
             reference = values
         else:

@@ -58,13 +58,15 @@ all payments of every tenth customer: its histories are as long as those of the 
 RATES = """\
 ## Time
 
-The best of the runs of each peer, each peer in a process of its own, on one core unless it says
-otherwise. Reading the events in and writing the answers down is not counted. "Core" is which part
-of that time the process really had its core: well below 100 % the machine was busy with something
-else, and the figure is too high. An online peer answers each event before it sees the next one (or
-the next batch); an offline one wants the whole table first, so it is no replacement, but a floor.
+The best of the runs of each peer, each peer in a process of its own. Reading the events in and
+writing the answers down is not counted. "CPU" is the processor's time, that of a server of its own
+included; "clock" is what passed meanwhile: longer where the machine was busy with something else or
+a server was waited for. Peers with a server, marked †, may use all cores; all others had one.
 
-| peer | by | answers | events | µs per event | events/s | time to Millrace's | core |
+An online peer answers each event before it sees the next one (or the next batch); an offline one
+wants the whole table first, so it is no replacement, but a floor.
+
+| peer | by | answers | events | CPU µs per event | clock µs | events/s of CPU | CPU to Millrace |
 |---|---|---|--:|--:|--:|--:|--:|
 """
 ANSWERS = """\
@@ -98,9 +100,14 @@ def page(results: Results) -> str:
     ])  # fmt: skip
 
 
-def event_us(row: Results) -> float:
-    """Return the microseconds an event took in the best run."""
+def clock_us(row: Results) -> float:
+    """Return the microseconds that passed for an event in the best run."""
     return min(row["took_s"]) * 1e6 / int(row["event_count"])
+
+
+def cpu_us(row: Results) -> float:
+    """Return the processor's microseconds for an event in the best run."""
+    return min(row["used_cpu_s"]) * 1e6 / int(row["event_count"])
 
 
 def _introduction(results: Results) -> str:
@@ -122,17 +129,15 @@ def _introduction(results: Results) -> str:
 
 def _rate(peer: Peer, rows: Mapping[str, Results]) -> str:
     row = rows[peer.key]
-    took_us = event_us(row)
-    best = row["took_s"].index(min(row["took_s"]))
     return _line(
-        peer.title + " \\*" * peer.is_slow,
+        peer.title + " \\*" * peer.is_slow + " †" * (not peer.is_alone),
         f"{peer.package} {row['version']}",
         ("online" if peer.is_online else "offline") + f", {len(peer.columns)} of {len(COLUMNS)}",
         f"{row['event_count']:,}",
-        digits(took_us),
-        digits(1e6 / took_us),
-        f"{digits(took_us / event_us(rows[REFERENCE]))} ×",
-        f"{row['core_shares'][best]:.0%}" if peer.is_alone else "may use more than one",
+        digits(cpu_us(row)),
+        digits(clock_us(row)),
+        digits(1e6 / cpu_us(row)),
+        f"{digits(cpu_us(row) / cpu_us(rows[REFERENCE]))} ×",
     )
 
 

@@ -23,7 +23,7 @@ class Peer:
     is_online: bool
     columns: tuple[str, ...] = COLUMNS
     is_slow: bool = False
-    is_alone: bool = True  # on one core; else a server beside it may use another one
+    is_alone: bool = True  # held on one core; else it has a server, which may use another one
     holds_later_ties: bool = False
 
     @property
