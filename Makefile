@@ -11,6 +11,8 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 # A folder with the Handbook's transactions and features, as Parquet.
 HANDBOOK ?= ../shared/data/handbook
+# make peers PEERS_ARGS="--flink-python PATH" asks Flink too.
+PEERS_ARGS ?=
 # make lock UPGRADE=1 takes the newest versions; otherwise existing pins stay where they can.
 UPGRADE ?=
 
@@ -18,7 +20,7 @@ PIP_INSTALL := $(PYTHON_IN_VENV) -m pip install --disable-pip-version-check $(if
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format bench handbook lock clean
+.PHONY: help setup demo test lint format bench handbook peers curves lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +57,15 @@ bench: $(STAMP) ## the benchmarks
 
 handbook: $(STAMP) ## the Fraud Detection Handbook's features against ours, bit by bit
 	$(PYTHON_IN_VENV) -m bench.handbook_page $(HANDBOOK) > docs/handbook_equality.md
+
+peers: $(STAMP) ## the same question about the same events, asked of Millrace and of its peers
+	$(PIP_INSTALL) --no-build-isolation --editable ".[peers]"
+	$(PYTHON_IN_VENV) -m bench.peers $(PEERS_ARGS) --out bench/results/peers.json
+	$(PYTHON_IN_VENV) -m bench.peers.page bench/results/peers.json > docs/peers.md
+
+curves: $(STAMP) ## what an event costs by the number of entities and the length of the windows
+	$(PYTHON_IN_VENV) -m bench.curves --out bench/results/curves.json
+	$(PYTHON_IN_VENV) -m bench.curves_page bench/results/curves.json docs
 
 lock: $(STAMP) ## pin every dependency again, with hashes
 	$(PIP_INSTALL) uv==$(UV_VERSION)

@@ -54,7 +54,7 @@ def table(results: Results) -> str:
     for benchmark in results["benchmarks"]:
         groups.setdefault(benchmark["group"], []).append(benchmark)
     sections = [_section(group, groups[group]) for group in sorted(groups)]
-    return "\n".join([INTRODUCTION, _machine(results), *sections])
+    return "\n".join([INTRODUCTION, machine_lines(results), *sections])
 
 
 def rows(benchmarks: Sequence[Results]) -> list[Row]:
@@ -106,7 +106,8 @@ def _line(row: Row) -> str:
     return f"| {' | '.join(cells)} |\n"
 
 
-def _machine(results: Results) -> str:
+def machine_lines(results: Results) -> str:
+    """Return on what, and of which commit, the results are: a Markdown list."""
     machine, commit = results["machine_info"], results.get("commit_info", {})
     facts = {
         "CPU": f"{machine['cpu']['model']}, {machine['cpu']['count']} cores",
