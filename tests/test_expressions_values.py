@@ -15,6 +15,7 @@ from strategies_expressions import (
     expression_texts,
     external_values,
     histories,
+    other_records,
     records,
 )
 
@@ -54,7 +55,7 @@ def assert_same(got: float, expected: float, text: str) -> None:
 @settings(max_examples=100)
 @given(
     texts=st.lists(expression_texts, min_size=2, max_size=6),
-    batch=st.lists(records(), min_size=1, max_size=2),
+    batch=st.lists(records() | other_records(0, "interaction"), min_size=1, max_size=2),
     past=histories(),
     given_values=external_values,
 )
@@ -82,6 +83,7 @@ def test_travel_equals_oracle(record: Record, past: list[Record], entity: str) -
 
 
 RECORD: Record = {
+    "kind": "transaction",
     "event_id": "E0", "ts_ms": NOW_MS, "customer_id": "C1", "account_id": "A1", "card_id": "K1",
     "merchant_id": "M1", "terminal_id": None, "payee_id": None, "device_id": None, "ip": None,
     "type": "purchase", "direction": "out", "channel": "pos", "country": None, "currency": "EUR",
