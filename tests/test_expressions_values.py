@@ -70,6 +70,31 @@ def test_compiled_equals_oracle(
 
 
 @settings(max_examples=50)
+@given(
+    past=st.lists(records(), min_size=3, max_size=8),
+    name=st.sampled_from(["ratio", "risen", "doubled"]),
+    kind=st.sampled_from(["max", "mean", "first", "median", "trend"]),
+    condition=st.sampled_from(["odd", "not odd", "risen < 0", "pause > '1h' or ratio > 1"]),
+)
+def test_kept_values_equal_oracle(past: list[Record], name: str, kind: str, condition: str) -> None:
+    """All of one customer, so that values have a past, and those that read others too."""
+    past = [
+        record | {"event_id": f"E{number}", "customer_id": "C1"}
+        for number, record in enumerate(past)
+    ]
+    *past, record = past
+    texts = [
+        f"customer.{kind}({name}, '60d')",
+        f"customer.count('60d', where={condition})",
+        f"card.{kind}({name}, '60d', where=is_missing(risen) or {condition})",
+    ]
+    values = run(compiled(*texts), [record], past, {})
+    for number, text in enumerate(texts):
+        expected = Oracle(record, past, {}).value(text)
+        assert_same(values[f"rule:{number}"][0], expected, text)
+
+
+@settings(max_examples=50)
 @given(record=records(), past=histories(), entity=st.sampled_from(["customer", "card"]))
 def test_travel_equals_oracle(record: Record, past: list[Record], entity: str) -> None:
     texts = [f"speed_kmh({entity})", f"distance_km({entity})", f"speed_kmh({entity}) > 900"]
