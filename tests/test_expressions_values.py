@@ -11,7 +11,9 @@ from oracles_slots import fill_slots, to_cells
 from strategies_expressions import (
     DECLARATIONS,
     EXTERNALS,
+    KIND_TEXTS,
     NOW_MS,
+    conditions_on_events,
     expression_texts,
     external_values,
     histories,
@@ -67,6 +69,32 @@ def test_compiled_equals_oracle(
         for column, record in enumerate(batch):
             expected = Oracle(record, past, given_values).value(text)
             assert_same(values[f"rule:{number}"][column], expected, text)
+
+
+@st.composite
+def one_customer(draw: st.DrawFn) -> tuple[str, list[Record]]:
+    """A kind, and up to ten records of it, all of one customer."""
+    kind = draw(st.sampled_from([*KIND_TEXTS, "transaction"]))
+    numbers = range(draw(st.integers(1, 10)))
+    made = [
+        draw(records(number) if kind == "transaction" else other_records(number, kind))
+        for number in numbers
+    ]
+    return kind, [record | {"customer_id": "C1"} for record in made]
+
+
+@settings(max_examples=200)
+@given(scene=one_customer(), data=st.data())
+def test_conditions_equal_oracle(scene: tuple[str, list[Record]], data: st.DataObject) -> None:
+    """Every event that is there counts, so that a condition gone wrong shows."""
+    kind, past = scene
+    conditions = data.draw(st.lists(conditions_on_events(kind), min_size=4, max_size=8))
+    texts = [f"customer.count('60d', of={kind}, where={condition})" for condition in conditions]
+    texts += [f"customer.streak({condition}, of={kind})" for condition in conditions]
+    record = RECORD | {"event_id": "E99"}
+    values = run(compiled(*texts), [record], past, {})
+    for number, text in enumerate(texts):
+        assert_same(values[f"rule:{number}"][0], Oracle(record, past, {}).value(text), text)
 
 
 @settings(max_examples=50)

@@ -251,14 +251,14 @@ OPTIONS: dict[str, tuple[str, str]] = {  # name -> what it does, an example
     ),
 }
 
-PROFILE_FIELDS: dict[str, Type] = {
-    "assets": Type.MONEY,
-    "products_count": Type.NUMBER,
-    "age_years": Type.NUMBER,
-    "tenure_days": Type.NUMBER,
-    "corporate": Type.BOOL,
-    "risk_preference": Type.NUMBER,  # 0 low, 1 medium, 2 high
-    "consents_count": Type.NUMBER,
+PROFILE_FIELDS: dict[str, tuple[Type, str]] = {  # name -> type, what it says
+    "assets": (Type.MONEY, "what the customer holds at the bank"),
+    "products_count": (Type.NUMBER, "how many products the customer holds"),
+    "age_years": (Type.NUMBER, "age"),
+    "tenure_days": (Type.NUMBER, "days since the customer came to the bank"),
+    "corporate": (Type.BOOL, "whether it is a company"),
+    "risk_preference": (Type.NUMBER, "0 low, 1 medium, 2 high"),
+    "consents_count": (Type.NUMBER, "how many consents were given"),
 }
 
 VERDICTS: dict[str, LabelCode] = {

@@ -107,7 +107,8 @@ class ExpressionCompiler:
     def _attribute(self, node: ast.Attribute) -> Value:
         owner = node.value.id if isinstance(node.value, ast.Name) else ""
         if owner == PROFILE:
-            return self._member(node, owner, "a profile field", PROFILE_FIELDS)
+            facts = {name: result for name, (result, _) in PROFILE_FIELDS.items()}
+            return self._member(node, owner, "a profile field", facts)
         if owner == MODEL:
             models = dict.fromkeys(self._workspace.declarations.models, Type.NUMBER)
             return self._member(node, owner, "a declared model", models)
