@@ -30,6 +30,8 @@ from actions.policy_sections import (
     read_entities,
     read_history,
     read_labels,
+    read_lets,
+    read_lists,
     read_models,
     read_offers,
     read_rates,
@@ -44,7 +46,8 @@ from features.expressions import Declarations, EntityDeclaration, ExpressionText
 LIST_SECTIONS = ("rules", "models", "triggers", "offers")
 REQUIRED_SECTIONS = ("name", "currency", "entities")
 SECTIONS = (
-    *REQUIRED_SECTIONS, "rates", "history", "labels", "costs", "contacts", *LIST_SECTIONS,
+    *REQUIRED_SECTIONS, "rates", "history", "labels", "costs", "contacts", "let", "lists",
+    *LIST_SECTIONS,
 )  # fmt: skip
 DEFAULT_HISTORY = HistorySettings(reach_ms=90 * 86_400_000, event_cap=4096)
 DEFAULT_LABELS = LabelSettings(
@@ -64,6 +67,8 @@ class Policy:
     entities: tuple[EntityDeclaration, ...]
     history: HistorySettings
     labels: LabelSettings
+    lets: Mapping[str, ExpressionText]
+    lists: Mapping[str, tuple[str, ...]]
     costs: Costs | None
     rules: tuple[Rule, ...]
     models: tuple[ModelDeclaration, ...]
@@ -86,14 +91,18 @@ class Policy:
         offers = read_offers(lists["offers"], [trigger.id for trigger in triggers])
         costs, contacts = single.get("costs"), single.get("contacts")
         rates, history, labels = (single.get(name) for name in ("rates", "history", "labels"))
+        entities = read_entities(single["entities"])
+        named, listed = single.get("let"), single.get("lists")
         policy = cls(
             name=single["name"].identifier("name"),
             currency=currency,
             currency_exponent=EXPONENTS[currency],
             rates=read_rates(rates, currency) if rates else (),
-            entities=read_entities(single["entities"]),
+            entities=entities,
             history=read_history(history) if history else DEFAULT_HISTORY,
             labels=read_labels(labels) if labels else DEFAULT_LABELS,
+            lets=read_lets(named, [entity.name for entity in entities]) if named else {},
+            lists=read_lists(listed) if listed else {},
             costs=read_costs(costs, [model.name for model in models]) if costs else None,
             rules=read_rules(lists["rules"]),
             models=models,
@@ -139,6 +148,9 @@ class Policy:
             models=tuple(model.name for model in self.models),
             history_reach_ms=self.history.reach_ms,
             event_cap=self.history.event_cap,
+            lets=self.lets,
+            lists=self.lists,
+            repeat_horizon_ms=self.history.repeats_ms,
         )
 
     def check_pipelines(self, known: Iterable[str]) -> None:

@@ -12,6 +12,7 @@ from features.records import QuietHours
 
 # From the mildest to the hardest: codes of verdicts are indices into these.
 ACTIONS = ("allow", "step_up", "review", "hold", "decline")
+REPEATS_MS = 86_400_000
 SEVERITIES = ("low", "medium", "high", "critical")
 
 
@@ -26,10 +27,14 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class HistorySettings:
-    """How far back (and how many events of an entity) histories keep."""
+    """How far back (and how many events of an entity) histories keep.
+
+    An event id seen again within `repeats_ms` is the same event.
+    """
 
     reach_ms: int
     event_cap: int
+    repeats_ms: int = REPEATS_MS
 
 
 @dataclass(frozen=True, slots=True)

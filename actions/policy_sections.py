@@ -6,6 +6,7 @@ from typing import get_args
 from actions.currencies import EXPONENTS, fits_64_bits, minor_factor
 from actions.policy_schema import (
     ACTIONS,
+    REPEATS_MS,
     SEVERITIES,
     ActionCost,
     ContactCap,
@@ -23,7 +24,13 @@ from actions.policy_schema import (
 from actions.templates import parse_template
 from actions.yaml_positions import Item, Place
 from features.errors import RecordError, nearest_name
-from features.expressions import FIELDS, KEY_FIELDS, EntityDeclaration, ExpressionText
+from features.expressions import (
+    FIELDS,
+    KEY_FIELDS,
+    EntityDeclaration,
+    ExpressionText,
+    taken_by,
+)
 from features.records import ContactChannel, QuietHours
 from online_models.explain import Explainer
 
@@ -79,11 +86,43 @@ def read_entities(item: Item) -> tuple[EntityDeclaration, ...]:
 
 
 def read_history(item: Item) -> HistorySettings:
-    """Read `{reach, cap}`."""
-    fields = item.fields("history", ("reach", "cap"))
+    """Read `{reach, cap, repeats}`."""
+    fields = item.fields("history", ("reach", "cap"), ("repeats",))
     return HistorySettings(
-        fields["reach"].duration_ms("reach"), fields["cap"].integer("cap", 1, EVENT_CAP_MAX)
+        fields["reach"].duration_ms("reach"),
+        fields["cap"].integer("cap", 1, EVENT_CAP_MAX),
+        _duration_or(fields, "repeats", REPEATS_MS),
     )
+
+
+def read_lets(item: Item, entities: Iterable[str]) -> dict[str, ExpressionText]:
+    """Read `{name: expression}`; a name may not mean anything else in an expression."""
+    known = tuple(entities)
+    lets: dict[str, ExpressionText] = {}
+    for key, value in item.entries("named values: {name: expression}"):
+        name = key.identifier("name of a value")
+        meaning = taken_by(name, known)
+        if meaning:
+            raise key.fault("a name of its own", f"`{name}`, which is {meaning}")
+        lets[name] = value.expression("value")
+    return lets
+
+
+def read_lists(item: Item) -> dict[str, tuple[str, ...]]:
+    """Read `{name: [text, …]}`; every list holds something, and each text once."""
+    lists: dict[str, tuple[str, ...]] = {}
+    for key, body in item.entries("lists: {name: [text, …]}"):
+        name = key.identifier("name of a list")
+        texts: dict[str, None] = {}
+        for entry in body.items(f"{name}: a list of texts"):
+            text = entry.text(f"{name}: a text")
+            if text in texts:
+                raise entry.fault("each text once", f"`{text}` again")
+            texts[text] = None
+        if not texts:
+            raise body.fault(f"{name}: at least one text", "an empty list")
+        lists[name] = tuple(texts)
+    return lists
 
 
 def read_labels(item: Item) -> LabelSettings:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from features.columns import Kind
 
+KEPT_UNITS_MAX = 2**51  # a kept value beyond it, either way, is absent: all within it are exact
+
 
 class Aggregate(IntEnum):
     """What a slot computes over its window."""
@@ -68,7 +70,9 @@ class Comparison(IntEnum):
 class TermField(IntEnum):
     """Columns of the terms table (the `where=` conditions), int64.
 
-    A condition is a conjunction of clauses, a clause a disjunction of terms.
+    A condition is a conjunction of clauses, a clause a disjunction of terms. A term EQ with the
+    constant MISSING holds exactly for a missing cell; no other term ever holds for one, `!=` and
+    `<` included, so that a plan needs no second term for these.
     """
 
     CELL = 0
@@ -110,8 +114,10 @@ class Program:
 class KeptValue:
     """A named value (`let`) that histories keep: computed once, when its event arrives.
 
-    It stands in the cells matrix as a whole number of 1/`scale` units. `fingerprint` is the hash
-    of its definition: by it a stored history is understood when the plan has changed.
+    It stands in the cells matrix as a whole number of 1/`scale` units, rounded half to even;
+    absent where the value is undefined or beyond KEPT_UNITS_MAX units (for a number about 2.25e9).
+    `fingerprint` is the hash of its definition: by it a stored history is understood when the plan
+    has changed.
     """
 
     name: str

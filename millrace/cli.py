@@ -10,6 +10,7 @@ import orjson
 from rich.console import Console
 
 from features.errors import MillraceError
+from features.expressions.reference import page
 from millrace.features_cli import features
 from millrace.process import tune_process
 from millrace.replaying import ReplayRequest, replay_view, run_replay
@@ -142,6 +143,12 @@ def policy_check(directory: Path, as_json: bool) -> None:
         click.echo(orjson.dumps(facts))
     else:
         click.echo(", ".join(f"{name} {value}" for name, value in facts.items()))
+
+
+@main.command()
+def expressions() -> None:
+    """Print the reference page of the expression language."""
+    click.echo(page(), nl=False)
 
 
 @main.command()

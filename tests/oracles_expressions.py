@@ -1,13 +1,15 @@
 """Slow, obvious meaning of expressions: Python's tree walked over dict records and plain lists.
 
 A record is a dict of wire values (strings, `amount` and `balance` in minor units, `lat` and `lon`
-in micro-degrees, None where absent) with a `label`. `past` is the list of events that arrived
-before, in any order. The oracle reads the text itself and knows nothing of slots or bytecode;
+in micro-degrees, `value` in millionths, None where absent) with a `kind` and a `label`. `past` is
+the list of records of all kinds that arrived before, in the order of their arrival, which is not
+that of their times. The oracle reads the text itself and knows nothing of slots or bytecode;
 `fill_slots` reads a plan's tables and knows nothing of texts.
 """
 
 import ast
 import math
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -16,9 +18,35 @@ Record = dict[str, Any]
 NAN = math.nan
 REACH_MS = 90 * 86_400_000
 UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-UNITS = {"amount": 100, "balance": 100, "lat": 1_000_000, "lon": 1_000_000}
-KEYS = {"customer": "customer_id", "card": "card_id", "terminal": "terminal_id"}
+DAY_MS = UNIT_MS["d"]
+UNITS = {"amount": 100, "balance": 100, "lat": 10**6, "lon": 10**6, "value": 10**6}
+KEYS = {
+    "customer": "customer_id",
+    "card": "card_id",
+    "terminal": "terminal_id",
+    "device": "device_id",
+}
+LETS = {
+    "ratio": "amount / customer.mean(amount, '7d', including_current=False)",
+    "pause": "customer.since()",
+    "odd": "ratio > 2 or mcc == 5411",
+    "risen": "customer.max(ratio, '60d') - ratio",
+    "doubled": "amount * 2 - 1",
+}
+LET_UNITS = {"ratio": 10**6, "pause": 1, "odd": 1, "risen": 10**6, "doubled": 10**6}
+LISTS = {"watched": ["M1", "M9"], "near": ["DE", "FR"]}
+KEPT_UNITS_MAX = 2**51
 LABELS = {"unknown": 0, "legitimate": 1, "genuine": 1, "fraud": 2}
+OF_FIELD = (
+    "sum", "mean", "std", "min", "max", "first", "last", "seen", "distinct", "zscore", "median",
+    "trend", "top",
+)  # fmt: skip
+PARAMETERS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(OF_FIELD, ("field", "window")),
+    **dict.fromkeys(("rate", "share", "streak", "streak_age"), ("condition", "window")),
+    "quantile": ("field", "share", "window"),
+    "ewma": ("field", "half_life", "window"),
+}
 EARTH_RADIUS_KM = 6371.0088
 
 
@@ -51,6 +79,51 @@ def summary(kind: str, values: list[float]) -> float:
     }[kind]
 
 
+def quantile(values: list[float], share: float) -> float:
+    """Type 7 of Hyndman and Fan: linear between the order statistics around (n - 1) share."""
+    if not values:
+        return NAN
+    ordered = sorted(values)
+    place = (len(ordered) - 1) * share
+    low = math.floor(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+
+
+def ewma(timed: list[tuple[int, float]], half_life_ms: int) -> float:
+    """`timed`: (age in ms, value)."""
+    if not timed:
+        return NAN
+    youngest_ms = min(age_ms for age_ms, _ in timed)  # the same factor in every weight cancels
+    weights = [0.5 ** ((age_ms - youngest_ms) / half_life_ms) for age_ms, _ in timed]
+    total = sum(weight * value for weight, (_, value) in zip(weights, timed, strict=True))
+    return total / sum(weights)
+
+
+def trend(timed: list[tuple[int, float]]) -> float:
+    """`timed`: (age in ms, value). The change of the value a day."""
+    if len({age_ms for age_ms, _ in timed}) < 2:
+        return NAN
+    days = [-age_ms / DAY_MS for age_ms, _ in timed]
+    middle = sum(days) / len(days)
+    mean = sum(value for _, value in timed) / len(timed)
+    spread = sum((day - middle) ** 2 for day in days)
+    pairs = zip(days, timed, strict=True)
+    return sum((day - middle) * (value - mean) for day, (_, value) in pairs) / spread
+
+
+def top(values: list[Any]) -> Any:
+    """Return the most frequent of values in event order, of ties the one used last; or None."""
+    counts = Counter(values)
+    most = max(counts.values(), default=0)
+    return next((value for value in reversed(values) if counts[value] == most), None)
+
+
+def run_length(met: list[bool]) -> int:
+    """Return how many of the newest events in a row are met, `met` in event order."""
+    return next((n for n, one in enumerate(reversed(met)) if not one), len(met))
+
+
 def haversine_km(a: tuple[float, float], b: tuple[float, float]) -> float:
     (lat, lon), (lat_b, lon_b) = (tuple(map(math.radians, place)) for place in (a, b))
     chord = (
@@ -63,10 +136,14 @@ def haversine_km(a: tuple[float, float], b: tuple[float, float]) -> float:
 class Oracle:
     """Evaluates texts for one record. A condition is 1.0 or 0.0, absence NaN."""
 
-    def __init__(self, record: Record, past: list[Record], externals: dict[str, float]) -> None:
+    def __init__(
+        self, record: Record, past: list[Record], externals: dict[str, float],
+        known: dict[tuple[int, str], float | None] | None = None,
+    ) -> None:  # fmt: skip
         self.record = record
         self.past = past
         self.externals = externals
+        self.kept: dict[tuple[int, str], float | None] = {} if known is None else known
 
     def value(self, text: str) -> float:
         result = float(self.walk(ast.parse(text, mode="eval").body))
@@ -81,16 +158,32 @@ class Oracle:
         return node.value
 
     def walk_name(self, node: ast.Name) -> Any:
+        if node.id in LETS:
+            return self.walk(ast.parse(LETS[node.id], mode="eval").body)
         return self.field(self.record, node.id)
 
     def field(self, record: Record, name: str) -> Any:
-        value = record[name]
+        value = self.raw(record, name)
         if value is None:
-            return NAN if name in (*UNITS, "mcc", "ts_ms") else None
-        return value / UNITS[name] if name in UNITS else value
+            return NAN if name in (*UNITS, *LETS, "mcc", "ts_ms") else None
+        return value / unit(name) if unit(name) > 1 else value
 
-    def walk_attribute(self, node: ast.Attribute) -> float:
+    def raw(self, record: Record, name: str) -> Any:
+        """Return what is stored of a field or named value of an event, None where absent."""
+        if name not in LETS:
+            return record.get(name)
+        arrived = self.past.index(record) if record in self.past else len(self.past)
+        if (arrived, name) not in self.kept:
+            then = Oracle(record, self.past[:arrived], self.externals, self.kept)
+            value = then.value(LETS[name]) * LET_UNITS[name]
+            fits = abs(value) <= KEPT_UNITS_MAX
+            self.kept[arrived, name] = round(value) if fits else None
+        return self.kept[arrived, name]
+
+    def walk_attribute(self, node: ast.Attribute) -> Any:
         name = ast.unparse(node)
+        if name.startswith("lists."):
+            return LISTS[name.removeprefix("lists.")]
         return self.externals[name] / (100 if name == "profile.assets" else 1)
 
     def walk_unaryop(self, node: ast.UnaryOp) -> float:
@@ -139,60 +232,92 @@ class Oracle:
         }
         return functions[node.func.id](*values)
 
-    def window(self, entity: str, start_ms: int, end_ms: int, current: bool) -> list[Record] | None:
+    def window(
+        self, entity: str, kind: str, start_ms: int, end_ms: int, current: bool
+    ) -> list[Record] | None:
         """Return the entity's events with time in (start, end], oldest first; None if absent."""
         key = self.record[KEYS[entity]]
         if key is None:
             return None
-        events = [event for event in self.past if event[KEYS[entity]] == key]
-        events += [self.record] if current else []
+        events = [*self.past, *([self.record] if current else [])]
+        events = [event for event in events if event["kind"] == kind]
+        events = [event for event in events if event[KEYS[entity]] == key]
         events = [event for event in events if start_ms < event["ts_ms"] <= end_ms]
         return sorted(events, key=lambda event: (event["ts_ms"], hashed(event["event_id"])))
 
-    def history(self, entity: str, kind: str, node: ast.Call) -> Any:
-        options = {keyword.arg: keyword.value for keyword in node.keywords}
-        arguments = list(node.args)
-        subject = None if kind in ("count", "since") else arguments.pop(0)
-        length_ms = self.walk(arguments[0]) if arguments else REACH_MS
+    def history(self, entity: str, aggregate: str, node: ast.Call) -> Any:
+        options = {str(keyword.arg): keyword.value for keyword in node.keywords}
+        names = PARAMETERS.get(aggregate, ("window",))
+        options |= dict(zip(names, node.args, strict=False))
+        length_ms = self.walk(options["window"]) if "window" in options else REACH_MS
         delay_ms = self.walk(options["delay"]) if "delay" in options else 0
-        current = kind not in ("first", "last", "since", "seen")
+        current = aggregate not in ("first", "last", "since", "seen")
         if "including_current" in options:
             current = self.walk(options["including_current"])
         end_ms = self.record["ts_ms"] - delay_ms
-        events = self.window(entity, end_ms - length_ms, end_ms, current)
+        kind = ast.unparse(options["of"]) if "of" in options else "transaction"
+        events = self.window(entity, kind, end_ms - length_ms, end_ms, current)
         if events is None:
-            return NAN
+            return None if aggregate == "top" else NAN
         if "where" in options:
             events = [event for event in events if self.meets(event, options["where"])]
-        if kind in ("rate", "share"):
-            assert subject is not None
-            met = [event for event in events if self.meets(event, subject)]
-            return len(met) / len(events) if events else NAN
-        if kind == "since":
+        if "condition" in options:
+            met = [self.meets(event, options["condition"]) for event in events]
+            return self.of_conditions(aggregate, events, met)
+        if aggregate == "since":
             return self.record["ts_ms"] - events[-1]["ts_ms"] if events else NAN
-        return self.of_values(kind, events, ast.unparse(subject) if subject else None)
+        if aggregate == "count":
+            return len(events)
+        return self.of_values(aggregate, events, options, end_ms)
 
-    def of_values(self, kind: str, events: list[Record], name: str | None) -> float:
-        if name is None:
-            return summary(kind, [1.0] * len(events))
-        values = [event[name] for event in events if event[name] is not None]
-        if kind == "seen":
-            own = self.record[name]
+    def of_conditions(self, aggregate: str, events: list[Record], met: list[bool]) -> float:
+        if aggregate in ("rate", "share"):
+            return sum(met) / len(met) if met else NAN
+        length = run_length(met)
+        if aggregate == "streak":
+            return length
+        return self.record["ts_ms"] - events[-length]["ts_ms"] if length else NAN
+
+    def of_values(
+        self, aggregate: str, events: list[Record], options: dict[str, ast.expr], end_ms: int
+    ) -> Any:
+        name = ast.unparse(options["field"])
+        stored = [(end_ms - event["ts_ms"], self.raw(event, name)) for event in events]
+        timed = [(age_ms, value) for age_ms, value in stored if value is not None]
+        values = [value for _, value in timed]
+        if aggregate == "top":
+            return top(values)
+        if aggregate == "seen":
+            own = self.record.get(name)
             return NAN if own is None else float(own in values)
-        if kind == "distinct":
+        if aggregate == "distinct":
             return len(set(values))
-        unit = UNITS.get(name, 1)
-        if kind == "zscore":
-            mean, std = summary("mean", values) / unit, summary("std", values) / unit
-            return arithmetic(ast.Div(), self.field(self.record, name) - mean, std)
-        return summary(kind, values) / unit
+        if aggregate in ("median", "quantile"):
+            share = self.walk(options["share"]) if aggregate == "quantile" else 0.5
+            return quantile(values, share) / unit(name)
+        if aggregate == "ewma":
+            return ewma(timed, self.walk(options["half_life"])) / unit(name)
+        if aggregate == "trend":
+            return trend(timed) / unit(name)
+        if aggregate == "zscore":
+            mean, std = summary("mean", values) / unit(name), summary("std", values) / unit(name)
+            own = self.walk(options["field"])
+            return arithmetic(ast.Div(), own - mean, std)
+        return summary(aggregate, values) / unit(name)
 
     def meets(self, event: Record, node: ast.expr) -> bool:
         """Return whether a stored event meets a condition on it."""
         if isinstance(node, ast.Name):
+            if node.id in LETS:
+                return true(self.raw(event, node.id))
             return bool(LABELS[event["label"]] == LABELS[node.id])
+        if isinstance(node, ast.UnaryOp):
+            return not self.meets(event, node.operand)
         if isinstance(node, ast.BoolOp):
-            return all(self.meets(event, value) for value in node.values)
+            values = [self.meets(event, value) for value in node.values]
+            return all(values) if isinstance(node.op, ast.And) else any(values)
+        if isinstance(node, ast.Call):
+            return absent(self.stored(event, node.args[0]))
         assert isinstance(node, ast.Compare)
         sides = [self.stored(event, side) for side in (node.left, *node.comparators)]
         pairs = zip(sides, node.ops, sides[1:], strict=False)
@@ -209,7 +334,7 @@ class Oracle:
         now = self.record["ts_ms"]
         events = [
             event
-            for event in self.window(entity, now - REACH_MS, now, False) or []
+            for event in self.window(entity, "transaction", now - REACH_MS, now, False) or []
             if event["lat"] is not None and event["lon"] is not None
         ]
         here = (self.field(self.record, "lat"), self.field(self.record, "lon"))
@@ -220,6 +345,11 @@ class Oracle:
         if kind == "distance_km":
             return km
         return arithmetic(ast.Div(), km, (now - last["ts_ms"]) / 3_600_000)
+
+
+def unit(name: str) -> int:
+    """Return how many stored units of a field or named value make one."""
+    return LET_UNITS[name] if name in LET_UNITS else UNITS.get(name, 1)
 
 
 def absent(value: Any) -> bool:

@@ -1,33 +1,17 @@
 """Every refusal of a text: its position, what was expected, what was there, the nearest name."""
 
+import dataclasses
+
 import pytest
+from refusals_expressions import LINE, place, refusal, refused_at
 from strategies_expressions import DECLARATIONS
 
-from features.errors import MillraceError, SourceError
+from features.errors import MillraceError
 from features.expressions import (
     Declarations,
     EntityDeclaration,
-    ExpressionText,
     compile_plan,
 )
-
-LINE, COLUMN = 10, 5
-
-
-def refusal(text: str, declarations: Declarations = DECLARATIONS) -> SourceError:
-    with pytest.raises(SourceError) as caught:
-        compile_plan({"rule:r": ExpressionText(text, "p.yaml", LINE, COLUMN)}, declarations)
-    assert caught.value.file == "p.yaml"
-    return caught.value
-
-
-def place(marked: str) -> tuple[str, int, int]:
-    """Return a text without its mark `@`, and the line and column of the mark in the file."""
-    before = marked[: marked.index("@")]
-    line = before.count("\n")
-    column = len(before) - (before.rfind("\n") + 1)
-    return marked.replace("@", "", 1), LINE + line, column + (COLUMN if line == 0 else 1)
-
 
 NAMES = [
     # text with @ at the place of the error, a part of what is expected, the nearest name
@@ -54,6 +38,16 @@ NAMES = [
     ("card.count('1h', where=label == @frad)", "`fraud` or `legitimate`", "fraud"),
     ("card.count('1h', where=channel == @'sns')", "a channel", "sms"),
     ("@xyzzy", "a field", None),
+    ("@ratoi > 2", "a field", "ratio"),
+    ("customer.max(@ratoi, '1h')", "a field with numbers", "ratio"),
+    ("customer.count('1h', where=@od)", "field op constant", "odd"),
+    ("customer.count('1h', of=@contacts)", "a kind of record", "contact"),
+    ("customer.count('1h', of=contact, where=@chanel == 'sms')", "a stored contact", "channel"),
+    ("customer.count('1h', of=interaction, where=type == @'logn')", "a type", "login"),
+    ("customer.@meidan(amount, '1h')", "an aggregate of `customer`", "median"),
+    ("merchant_id in lists.@watch", "a declared list", "watched"),
+    ("customer.count('1h', where=merchant_id in lists.@watch)", "a declared list", "watched"),
+    ("customer.count('1h', where=@is_mising(mcc))", "field op constant", "is_missing"),
 ]
 SYNTAX = [
     ("amount >@", "Python syntax", "invalid syntax"),
@@ -161,8 +155,26 @@ ARGUMENTS = [
     ("card.last(@merchant_id)", "a field with numbers", "which is text"),
     ("card.sum(@amount * 2, '1h')", "a field with numbers", "`amount * 2`"),
     ("card.rate(@mcc, '1h')", "field op constant", "`mcc`"),
-    ("card.rate(@fraud or mcc == 5, '1h')", "field op constant", "`fraud or mcc == 5`"),
-    ("card.count('1h', where=@not fraud)", "field op constant", "`not fraud`"),
+    ("card.rate(fraud or @5, '1h')", "field op constant", "`5`"),
+    ("card.count('1h', where=not @True)", "field op constant", "`True`"),
+    ("card.count('1h', where=(@fraud if mcc > 5 else genuine))", "field op constant", "fraud if"),
+    ("card.count('1h', where=@hour() == 5)", "a field of the stored event", "`hour()`"),
+    ("card.count('1h', where=@abs(mcc))", "field op constant", "`abs(mcc)`"),
+    ("card.count('1h', where=@is_missing())", "is_missing(field)", "`is_missing()`"),
+    ("card.count('1h', where=is_missing(@5))", "a field of the stored event", "`5`"),
+    ("card.count('1h', where=is_missing(@label))", "a field of the stored event", "`label`"),
+    ("card.count('1h', where=mcc in @[])", "a list of constants", "`[]`"),
+    ("card.count('1h', where=mcc in [5, @'x'])", "a number to compare with `mcc`", "`'x'`"),
+    ("card.count('1h', where=country in [@5])", "a string to compare with `country`", "`5`"),
+    ("card.count('1h', where=" + "not " * 100 + "@fraud)", "at most 100 levels", "more"),
+    ("card.count('1h', where=@mcc in " + str([*range(257)]) + ")", "at most 256 terms", "mcc in"),
+    (
+        "card.count('1h', where=@"
+        + " or ".join(f"mcc > {n} and lat > {n}" for n in range(9))
+        + ")",
+        "at most 256 terms",
+        "",
+    ),
     ("card.count('1h', where=amount > @mcc)", "a number to compare with `amount`", "`mcc`"),
     ("card.count('1h', where=mcc == @True)", "a number to compare with `mcc`", "`True`"),
     ("card.count('1h', where=mcc > @1e999)", "a number to compare with `mcc`", "`1e999`"),
@@ -170,7 +182,7 @@ ARGUMENTS = [
     ("card.count('1h', where=amount == @0.005)", "a multiple of 1/100", "`0.005`"),
     ("card.count('1h', where=country > @'DE')", "== or !=", ">"),
     ("card.count('1h', where=country == @5)", "a string to compare", "`5`"),
-    ("card.count('1h', where=mcc in @[5])", "a comparison by", "`[5]`"),
+    ("card.count('1h', where=mcc is @5)", "a comparison by", "`5`"),
     ("card.count('1h', where=label > @fraud)", "== or != for a label", ">"),
     ("card.count('1h', where=@mcc + 1 == 2)", "a field of the stored event", "`mcc + 1`"),
 ]
@@ -178,27 +190,21 @@ ARGUMENTS = [
 
 @pytest.mark.parametrize(("marked", "expected", "nearest"), NAMES)
 def test_unknown_names(marked: str, expected: str, nearest: str | None) -> None:
-    text, line, column = place(marked)
-    error = refusal(text)
-    assert (error.line, error.column) == (line, column)
+    error = refused_at(marked)
     assert expected in error.expected
     assert error.nearest == nearest
 
 
 @pytest.mark.parametrize(("marked", "expected", "got"), [*SYNTAX, *TYPES, *ARGUMENTS])
 def test_wrong_texts(marked: str, expected: str, got: str) -> None:
-    text, line, column = place(marked)
-    error = refusal(text)
-    assert (error.line, error.column) == (line, column), str(error)
+    error = refused_at(marked)
     assert expected in error.expected
     assert got in error.got
 
 
 @pytest.mark.parametrize("marked", NOT_WHITELISTED)
 def test_what_is_not_on_the_whitelist(marked: str) -> None:
-    text, line, column = place(marked)
-    error = refusal(text)
-    assert (error.line, error.column) == (line, column), str(error)
+    refused_at(marked)
 
 
 def test_columns_count_characters_of_the_line() -> None:
@@ -260,3 +266,9 @@ def test_wrong_declarations() -> None:
         )
         with pytest.raises(MillraceError, match=message):
             compile_plan({}, declarations)
+    for changes, message in [
+        ({"repeat_horizon_ms": -1}, "repeat_horizon_ms: expected at least 0, got -1"),
+        ({"lists": {"empty": ()}}, "list `empty`: expected a name and at least one text"),
+    ]:
+        with pytest.raises(MillraceError, match=message):
+            compile_plan({}, dataclasses.replace(DECLARATIONS, **changes))

@@ -95,9 +95,11 @@ def test_columns_of_a_slot() -> None:
         ("amount == 0.07", [(Cell.AMOUNT, Comparison.EQ, 7)]),
         ("lat == 52.520008", [(Cell.LAT, Comparison.EQ, 52_520_008)]),
         ("balance > -0.01", [(Cell.BALANCE, Comparison.GT, -1)]),
-        # A missing cell is the smallest int64: what it would pass by needs a second term.
-        ("mcc != 5", [(Cell.MCC, Comparison.NE, 5), (Cell.MCC, Comparison.GT, MISSING)]),
-        ("mcc < 5", [(Cell.MCC, Comparison.LT, 5), (Cell.MCC, Comparison.GT, MISSING)]),
+        # No term but `is_missing` holds for a missing cell: `!=` and `<` need nothing beside them.
+        ("mcc != 5", [(Cell.MCC, Comparison.NE, 5)]),
+        ("mcc < 5", [(Cell.MCC, Comparison.LT, 5)]),
+        ("is_missing(mcc)", [(Cell.MCC, Comparison.EQ, MISSING)]),
+        ("not is_missing(mcc)", [(Cell.MCC, Comparison.GT, MISSING)]),
         ("fraud", [(Cell.LABEL, Comparison.EQ, LabelCode.FRAUD)]),
         ("label != genuine", [(Cell.LABEL, Comparison.NE, LabelCode.LEGITIMATE)]),
     ],
@@ -121,6 +123,7 @@ def test_kept_cells() -> None:
         ("customer", (*lead, Cell.MERCHANT_ID, Cell.TERMINAL_ID, Cell.MCC)),
         ("card", (*lead, Cell.CHANNEL, Cell.LAT, Cell.LON)),  # CHANNEL is declared `keep`
         ("terminal", lead),
+        ("device", lead),
     ]
 
 

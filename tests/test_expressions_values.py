@@ -11,10 +11,13 @@ from oracles_slots import fill_slots, to_cells
 from strategies_expressions import (
     DECLARATIONS,
     EXTERNALS,
+    KIND_TEXTS,
     NOW_MS,
+    conditions_on_events,
     expression_texts,
     external_values,
     histories,
+    other_records,
     records,
 )
 
@@ -54,7 +57,7 @@ def assert_same(got: float, expected: float, text: str) -> None:
 @settings(max_examples=100)
 @given(
     texts=st.lists(expression_texts, min_size=2, max_size=6),
-    batch=st.lists(records(), min_size=1, max_size=2),
+    batch=st.lists(records() | other_records(0, "interaction"), min_size=1, max_size=2),
     past=histories(),
     given_values=external_values,
 )
@@ -66,6 +69,57 @@ def test_compiled_equals_oracle(
         for column, record in enumerate(batch):
             expected = Oracle(record, past, given_values).value(text)
             assert_same(values[f"rule:{number}"][column], expected, text)
+
+
+@st.composite
+def one_customer(draw: st.DrawFn) -> tuple[str, list[Record]]:
+    """A kind, and up to ten records of it, all of one customer."""
+    kind = draw(st.sampled_from([*KIND_TEXTS, "transaction"]))
+    numbers = range(draw(st.integers(1, 10)))
+    made = [
+        draw(records(number) if kind == "transaction" else other_records(number, kind))
+        for number in numbers
+    ]
+    return kind, [record | {"customer_id": "C1"} for record in made]
+
+
+@settings(max_examples=200)
+@given(scene=one_customer(), data=st.data())
+def test_conditions_equal_oracle(scene: tuple[str, list[Record]], data: st.DataObject) -> None:
+    """Every event that is there counts, so that a condition gone wrong shows."""
+    kind, past = scene
+    conditions = data.draw(st.lists(conditions_on_events(kind), min_size=4, max_size=8))
+    texts = [f"customer.count('60d', of={kind}, where={condition})" for condition in conditions]
+    texts += [f"customer.streak({condition}, of={kind})" for condition in conditions]
+    record = RECORD | {"event_id": "E99"}
+    values = run(compiled(*texts), [record], past, {})
+    for number, text in enumerate(texts):
+        assert_same(values[f"rule:{number}"][0], Oracle(record, past, {}).value(text), text)
+
+
+@settings(max_examples=50)
+@given(
+    past=st.lists(records(), min_size=3, max_size=8),
+    name=st.sampled_from(["ratio", "risen", "doubled"]),
+    kind=st.sampled_from(["max", "mean", "first", "median", "trend"]),
+    condition=st.sampled_from(["odd", "not odd", "risen < 0", "pause > '1h' or ratio > 1"]),
+)
+def test_kept_values_equal_oracle(past: list[Record], name: str, kind: str, condition: str) -> None:
+    """All of one customer, so that values have a past, and those that read others too."""
+    past = [
+        record | {"event_id": f"E{number}", "customer_id": "C1"}
+        for number, record in enumerate(past)
+    ]
+    *past, record = past
+    texts = [
+        f"customer.{kind}({name}, '60d')",
+        f"customer.count('60d', where={condition})",
+        f"card.{kind}({name}, '60d', where=is_missing(risen) or {condition})",
+    ]
+    values = run(compiled(*texts), [record], past, {})
+    for number, text in enumerate(texts):
+        expected = Oracle(record, past, {}).value(text)
+        assert_same(values[f"rule:{number}"][0], expected, text)
 
 
 @settings(max_examples=50)
@@ -82,6 +136,7 @@ def test_travel_equals_oracle(record: Record, past: list[Record], entity: str) -
 
 
 RECORD: Record = {
+    "kind": "transaction",
     "event_id": "E0", "ts_ms": NOW_MS, "customer_id": "C1", "account_id": "A1", "card_id": "K1",
     "merchant_id": "M1", "terminal_id": None, "payee_id": None, "device_id": None, "ip": None,
     "type": "purchase", "direction": "out", "channel": "pos", "country": None, "currency": "EUR",

@@ -1,4 +1,4 @@
-"""From expressions to a plan: walks the syntax tree by a whitelist; equal parts are made once."""
+"""From one text to nodes of the graph: walks the syntax tree by a whitelist."""
 
 import ast
 from collections.abc import Callable, Mapping
@@ -11,29 +11,32 @@ from features.expressions.catalogue import (
     CALENDAR_FUNCTIONS,
     FOLDING_FUNCTIONS,
     FUNCTIONS,
+    IS_MISSING,
+    LABEL,
+    LISTS,
+    MODEL,
+    NAMESPACES,
     PLACE_FUNCTIONS,
+    PROFILE,
     PROFILE_FIELDS,
     VERDICTS,
 )
-from features.expressions.conditions import LABEL
-from features.expressions.emitter import emit
+from features.expressions.fields import FIELDS, KINDS, STORED_FIELDS
 from features.expressions.graph import Node
 from features.expressions.operators import ARITHMETIC, OperatorCompiler
-from features.expressions.parser import ExpressionText, Source
-from features.expressions.types import FIELDS, Declarations, Type
-from features.expressions.workspace import Value, Workspace
+from features.expressions.parser import DEPTH_MAX, Source
+from features.expressions.types import Type
+from features.expressions.value import Value
+from features.expressions.workspace import Workspace
 from features.kernels.opcodes import Opcode
-from features.plan import Plan
-
-DEPTH_MAX = 100
-_PROFILE, _MODEL = "profile", "model"
 
 
 class ExpressionCompiler:
-    """Compiles one text into the nodes of a shared workspace."""
+    """Compiles one text into the nodes of a shared workspace; `is_named` says it is a `let`."""
 
-    def __init__(self, source: Source, workspace: Workspace) -> None:
+    def __init__(self, source: Source, workspace: Workspace, *, is_named: bool = False) -> None:
         self._source = source
+        self._is_named = is_named
         self._workspace = workspace
         self._entities = tuple(entity.name for entity in workspace.declarations.entities)
         self._operators = OperatorCompiler(source, workspace)
@@ -77,6 +80,8 @@ class ExpressionCompiler:
     def _name(self, node: ast.Name) -> Value:
         if node.id in FIELDS:
             return self._workspace.field(FIELDS[node.id])
+        if node.id in self._workspace.named:
+            return self._workspace.named.values[node.id]
         raise self._name_error(node)
 
     def _name_error(self, node: ast.Name) -> SourceError:
@@ -90,19 +95,25 @@ class ExpressionCompiler:
             return self._source.error(node, expected, got)
         if name in FUNCTIONS:
             return self._source.error(node, f"a call: {FUNCTIONS[name].signature}")
-        if name in (_PROFILE, _MODEL):
+        if name in NAMESPACES:
             return self._source.error(node, f"`{name}.` and a name")
-        known = (*FIELDS, *self._entities, *FUNCTIONS, _PROFILE, _MODEL)
+        if kinds := [kind for kind in KINDS if name in STORED_FIELDS[KINDS[kind]]]:
+            expected = f"a field of a transaction; `{name}` belongs beside of={kinds[0]}"
+            return self._source.error(node, expected)
+        known = (*FIELDS, *self._workspace.named, *self._entities, *FUNCTIONS, *NAMESPACES)
         got = f"unknown name `{name}`"
         return self._source.error(node, "a field", got, nearest_name(name, known))
 
     def _attribute(self, node: ast.Attribute) -> Value:
         owner = node.value.id if isinstance(node.value, ast.Name) else ""
-        if owner == _PROFILE:
-            return self._member(node, owner, "a profile field", PROFILE_FIELDS)
-        if owner == _MODEL:
+        if owner == PROFILE:
+            facts = {name: result for name, (result, _) in PROFILE_FIELDS.items()}
+            return self._member(node, owner, "a profile field", facts)
+        if owner == MODEL:
             models = dict.fromkeys(self._workspace.declarations.models, Type.NUMBER)
             return self._member(node, owner, "a declared model", models)
+        if owner == LISTS:
+            raise self._source.error(node, f"`field in {LISTS}.name`")
         if owner in self._entities:
             known = AGGREGATES.get(node.attr)
             expected = f"a call: {owner}.{known.signature}" if known else "an aggregate's call"
@@ -113,6 +124,9 @@ class ExpressionCompiler:
     def _member(
         self, node: ast.Attribute, owner: str, expected: str, known: Mapping[str, Type]
     ) -> Value:
+        if self._is_named:
+            expected = "a value of the record and its histories, as a named value may be kept"
+            raise self._source.error(node, expected)
         if node.attr not in known:
             got = f"unknown name `{node.attr}`"
             nearest = nearest_name(node.attr, known)
@@ -120,8 +134,8 @@ class ExpressionCompiler:
         return self._workspace.external(f"{owner}.{node.attr}", known[node.attr])
 
     def _owner_error(self, node: ast.Attribute) -> SourceError:
-        """Return the error of `x.y` where x is neither an entity nor `profile` nor `model`."""
-        known = (*self._entities, _PROFILE, _MODEL)
+        """Return the error of `x.y` where x is neither an entity nor a namespace."""
+        known = (*self._entities, *NAMESPACES)
         nearest = nearest_name(node.value.id, known) if isinstance(node.value, ast.Name) else None
         return self._source.error(node.value, f"one of {', '.join(known)} before the dot", None,
                                   nearest)  # fmt: skip
@@ -132,7 +146,7 @@ class ExpressionCompiler:
             owner = function.value.id if isinstance(function.value, ast.Name) else ""
             if owner in self._entities:
                 return self._aggregates.aggregate(node, owner, function)
-            if owner in (_PROFILE, _MODEL):
+            if owner in NAMESPACES:
                 raise self._source.error(node, f"`{owner}.{function.attr}` without a call")
             raise self._owner_error(function)
         if not isinstance(function, ast.Name):
@@ -147,7 +161,7 @@ class ExpressionCompiler:
             opcode = FUNCTIONS[name].opcode
             return Value(Type.NUMBER, self._workspace.graph.add(Node(opcode)))
         if name in PLACE_FUNCTIONS:
-            return self._aggregates.place(name, self._entity_name(node.args[0]))
+            return self._aggregates.place(node, name, self._entity_name(node.args[0]))
         return self._function(name, node.args)
 
     def _check_arguments(self, node: ast.Call, name: str) -> None:
@@ -169,7 +183,7 @@ class ExpressionCompiler:
     def _function(self, name: str, nodes: list[ast.expr]) -> Value:
         spec = FUNCTIONS[name]
         values = [self._build(node) for node in nodes]
-        if name == "is_missing":
+        if name == IS_MISSING:
             return self._operators.is_missing(nodes[0], values[0])
         if name in FOLDING_FUNCTIONS:
             return self._operators.fold(spec.opcode, nodes, values)
@@ -228,41 +242,3 @@ class ExpressionCompiler:
         yes, no = self._operators.same_type(nodes, [self._build(branch) for branch in nodes])
         select = Node(Opcode.SELECT, (chosen, yes.node, no.node))
         return Value(yes.type, self._workspace.graph.add(select))
-
-
-def expression_type(text: ExpressionText, declarations: Declarations) -> Type:
-    """Return the type of an expression, for callers that need a condition or a number.
-
-    Raises SourceError where the text is no expression, MillraceError for wrong declarations.
-    """
-    return ExpressionCompiler(Source(text), Workspace.of(declarations)).compile().type
-
-
-def compile_plan(outputs: Mapping[str, ExpressionText], declarations: Declarations) -> Plan:
-    """Compile named expressions into one plan, in which equal parts are computed once.
-
-    An output is float64: a number, money in major units, a duration in milliseconds, a condition
-    as 1.0 or 0.0; NaN where it is undefined. Outputs that read a model's score go to
-    `after_models`, all others to `before_models`, each in the order of `outputs`. Externals are
-    raw: money (`profile.assets`) in minor units, conditions as 1.0 or 0.0, absence NaN.
-
-    Raises SourceError at the first fault of a text, MillraceError for wrong declarations.
-    """
-    workspace = Workspace.of(declarations)
-    before: list[tuple[str, int]] = []
-    after: list[tuple[str, int]] = []
-    for name, text in outputs.items():
-        node = ExpressionCompiler(Source(text), workspace).compile().node
-        (after if workspace.graph.reads_model[node] else before).append((name, node))
-    slots, terms = workspace.slots.tables()
-    return Plan(
-        entities=workspace.slots.entities(),
-        slots=slots,
-        terms=terms,
-        slot_texts=workspace.slots.texts(),
-        externals=tuple(workspace.externals),
-        before_models=emit(workspace.graph, before),
-        after_models=emit(workspace.graph, after),
-        reach_ms=declarations.history_reach_ms,
-        event_cap=declarations.event_cap,
-    )

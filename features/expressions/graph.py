@@ -10,6 +10,7 @@ from typing import NamedTuple
 from features.kernels.opcodes import Opcode
 
 _COMMUTATIVE = (Opcode.ADD, Opcode.MUL, Opcode.EQ, Opcode.NE, Opcode.AND, Opcode.OR)
+_READS_SLOTS = (Opcode.SLOT, Opcode.DISTANCE)
 _WITH_CONSTANT = {
     Opcode.ADD: Opcode.ADD_K,
     Opcode.MUL: Opcode.MUL_K,
@@ -80,6 +81,19 @@ class Graph:
         if opcode in _COMMUTATIVE:
             x, y = min(x, y), max(x, y)
         return self.add(Node(opcode, (x, y)))
+
+    def slots_behind(self, number: int) -> set[int]:
+        """Return the rows of the slots that a node depends on."""
+        found: set[int] = set()
+        rows: set[int] = set()
+        pending = [number]
+        while pending:
+            node = self.nodes[pending.pop()]
+            if node.opcode in _READS_SLOTS:
+                rows.update(node.rows)
+            pending.extend(x for x in node.inputs if x not in found)
+            found.update(node.inputs)
+        return rows
 
     def _constant(self, number: int) -> float | None:
         node = self.nodes[number]

@@ -5,13 +5,20 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from features.columns import Cell
 from features.errors import SourceError
-from features.expressions.conditions import check_text_constant, number_of
+from features.expressions.clauses import Clauses, present
+from features.expressions.conditions import both
+from features.expressions.constants import Constants, number_of
+from features.expressions.fields import Field
 from features.expressions.graph import Graph, Node
 from features.expressions.parser import Source
-from features.expressions.types import NUMERIC, Field, Type, duration_ms
-from features.expressions.workspace import Value, Workspace
+from features.expressions.slots import Request
+from features.expressions.types import NUMERIC, Type, duration_ms
+from features.expressions.value import Value
+from features.expressions.workspace import Workspace
 from features.kernels.opcodes import Opcode
+from features.plan import Aggregate
 
 ARITHMETIC: dict[type[ast.operator], tuple[str, Opcode]] = {
     ast.Add: ("+", Opcode.ADD),
@@ -28,6 +35,7 @@ _ORDER: dict[type[ast.cmpop], tuple[Opcode, bool]] = {  # opcode, whether to swa
     ast.GtE: (Opcode.LE, True),
 }
 _EQUALITY: dict[type[ast.cmpop], Opcode] = {ast.Eq: Opcode.EQ, ast.NotEq: Opcode.NE}
+_IDS = range(Cell.EVENT_ID, Cell.TYPE)
 _DURATION_EXAMPLE = 'a duration such as "10m"'
 
 
@@ -153,6 +161,8 @@ class OperatorCompiler:
     def _text_comparison(
         self, operator: ast.cmpop, nodes: tuple[ast.expr, ast.expr], left: Value, right: Value
     ) -> int:
+        if left.top is not None or right.top is not None:
+            return self._top_comparison(operator, nodes, left, right)
         for node, value, other in ((nodes[1], right, left), (nodes[0], left, right)):
             if value.type is not Type.TEXT:
                 raise self.mismatch(node, f"{other.type}", value)
@@ -161,7 +171,7 @@ class OperatorCompiler:
         equal = isinstance(operator, ast.Eq)
         if left.field is not None and right.field is not None:
             opcode = Opcode.HASH_EQ_CELL if equal else Opcode.HASH_NE_CELL
-            cells = sorted((int(left.field.cell), int(right.field.cell)))
+            cells = sorted((left.field.cell, right.field.cell))
             return self._graph.add(Node(opcode, rows=tuple(cells)))
         field, at = (left.field, 1) if left.field is not None else (right.field, 0)
         literal = (left, right)[at].literal
@@ -169,32 +179,49 @@ class OperatorCompiler:
             raise self.mismatch(nodes[0], "a field on one side", left)
         opcode = Opcode.HASH_EQ if equal else Opcode.HASH_NE
         constant = self._hash(nodes[at], field, literal)
-        return self._graph.add(Node(opcode, rows=(int(field.cell),), ints=(constant,)))
+        return self._graph.add(Node(opcode, rows=(field.cell,), ints=(constant,)))
+
+    def _top_comparison(
+        self, operator: ast.cmpop, nodes: tuple[ast.expr, ast.expr], left: Value, right: Value
+    ) -> int:
+        """Return the node of `entity.top(field, …) == field`; != asks that both are known."""
+        at, top, other = (1, left.top, right) if left.top is not None else (0, right.top, left)
+        assert top is not None
+        request, counted = top
+        if type(operator) not in _EQUALITY:
+            raise self.source.error(nodes[1 - at], "== or != beside `top`")
+        if other.field is None or not _comparable(counted, other.field):
+            expected = f"a field of this record to compare with a {counted.name}"
+            raise self.source.error(nodes[at], expected)
+        slot = self.workspace.slot(request._replace(match=other.field.cell))
+        wanted = self._graph.constant(1.0 if isinstance(operator, ast.Eq) else 0.0)
+        return self._graph.binary(Opcode.EQ, slot, wanted)
 
     def _hash(self, node: ast.expr, field: Field, literal: str) -> int:
-        check_text_constant(self.source, node, field, literal)
-        return self.workspace.declarations.cell_of(field, literal)
+        return Constants(self.source, self.workspace.declarations).cell_of(node, field, literal)
 
     def membership(
         self, operator: ast.cmpop, nodes: tuple[ast.expr, ast.expr], value: Value
     ) -> int:
         """Return the node of `value in [constants]` or `value not in [constants]`."""
-        items = nodes[1]
-        if not isinstance(items, ast.List | ast.Tuple) or not items.elts:
-            raise self.source.error(items, "a list of constants")
         wanted = isinstance(operator, ast.In)
-        if value.type is Type.TEXT:
-            if value.field is None:
-                raise self.mismatch(nodes[0], "a field", value)
-            hashes: set[int] = set()
-            for item in items.elts:
-                if not isinstance(item, ast.Constant) or not isinstance(item.value, str):
-                    raise self.source.error(item, f"a string, as `{value.field.name}` is text")
-                hashes.add(self._hash(item, value.field, item.value))
-            opcode = Opcode.HASH_IN if wanted else Opcode.HASH_NOT_IN
-            run = (len(hashes), *sorted(hashes))
-            return self._graph.add(Node(opcode, rows=(int(value.field.cell),), ints=run))
-        return self._number_membership(wanted, nodes[0], items.elts, value)
+        of_text = value.type is Type.TEXT
+        constants = Constants(self.source, self.workspace.declarations)
+        items = constants.items(nodes[1], texts=of_text)
+        if not of_text:
+            return self._number_membership(wanted, nodes[0], [item for item, _ in items], value)
+        if value.field is None:
+            raise self.mismatch(nodes[0], "a field", value)
+        hashes: set[int] = set()
+        for item, text in items:
+            if text is None and isinstance(item, ast.Constant) and isinstance(item.value, str):
+                text = item.value
+            if text is None:
+                raise self.source.error(item, f"a string, as `{value.field.name}` is text")
+            hashes.add(constants.cell_of(item, value.field, text))
+        opcode = Opcode.HASH_IN if wanted else Opcode.HASH_NOT_IN
+        run = (len(hashes), *sorted(hashes))
+        return self._graph.add(Node(opcode, rows=(value.field.cell,), ints=run))
 
     def _number_membership(
         self, wanted: bool, node: ast.expr, items: list[ast.expr], value: Value
@@ -225,9 +252,25 @@ class OperatorCompiler:
 
     def is_missing(self, node: ast.expr, value: Value) -> Value:
         """Return whether a value is absent or undefined."""
+        if value.top is not None:
+            return Value(Type.BOOL, self._no_top(node, *value.top))
         if value.type is not Type.TEXT:
             return Value(Type.BOOL, self._graph.unary(Opcode.IS_NAN, value.node))
         if value.field is None:
             raise self.source.error(node, "a field or a computed value", json.dumps(value.literal))
-        cell = int(value.field.cell)
+        cell = value.field.cell
         return Value(Type.BOOL, self._graph.add(Node(Opcode.CELL_MISSING, rows=(cell,))))
+
+    def _no_top(self, node: ast.expr, request: Request, field: Field) -> int:
+        """Return whether no event of a window has a value of the field."""
+        known: Clauses = ((present(field.cell, field.name),),)
+        clauses = both(self.source, node, request.clauses, known)
+        counted = request._replace(aggregate=Aggregate.COUNT, value=-1, clauses=clauses)
+        nothing = self._graph.constant(0.0)
+        found = self._graph.binary(Opcode.LT, nothing, self.workspace.slot(counted))
+        return self._graph.unary(Opcode.NOT, found)
+
+
+def _comparable(counted: Field, own: Field) -> bool:
+    """Return whether two fields hold the same sort of thing: the same field, or two ids."""
+    return counted.cell == own.cell or (counted.cell in _IDS and own.cell in _IDS)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from features.errors import SourceError
 
 TEXT_CHARACTERS_MAX = 10_000
+DEPTH_MAX = 100  # levels of nesting
 SNIPPET_CHARACTERS_MAX = 60
 SYNTAX = "an expression in Python syntax"
 
