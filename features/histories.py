@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from features.columns import Cells
+from features.columns import Cell, Cells
 from features.errors import MillraceError, nearest_name
-from features.kernels import arena, blobs, histories, index, loading
+from features.kernels import arena, blobs, histories, index, loading, stored
 from features.kernels.arena import capacity_for
 from features.kernels.families import compile_layout
 from features.kernels.layout import (
@@ -22,14 +22,15 @@ from features.kernels.layout import (
     Scratch,
     State,
 )
+from features.kernels.packing import SLACK_BYTES
 from features.plan import Plan
 
 _TABLE_ROWS_MIN = 1024
 _ARENA_WORDS_MIN = 1 << 20
 _FAULTS = {
     loading.Fault.NO_HISTORY: "a history's header",
-    loading.Fault.VERSION: f"format version {blobs.FORMAT_VERSION}",
-    loading.Fault.CELLS: "TS_MS, EVENT_ID and LABEL among the kept cells",
+    loading.Fault.VERSION: f"format version {stored.FORMAT_VERSION}",
+    loading.Fault.CELLS: "known cells, and TS_MS, EVENT_ID and LABEL among them",
     loading.Fault.CAPACITY: "a capacity that is a power of two and holds the events",
     loading.Fault.LENGTH: "whole rows of events",
     loading.Fault.ORDER: "events in ascending order of time and id",
@@ -103,6 +104,7 @@ class FeatureEngine:
         Raises ValueError where the plan contradicts itself.
         """
         self._layout: Layout = compile_layout(plan)
+        self._form = stored.compile_form(plan, self._layout)
         self._names = [entity.name for entity in plan.entities]
         self._numbers = {name: number for number, name in enumerate(self._names)}
         self._shared = [entity.shared for entity in plan.entities]
@@ -177,25 +179,25 @@ class FeatureEngine:
         rows: list[tuple[int, int, int, int, int]] = []
         at = 0
         for owner, blob in items:
+            if blob is not None and not blob:
+                raise HistoryError(owner, _FAULTS[loading.Fault.NO_HISTORY], "0 bytes")
             value = blob or b""
-            if len(value) % 8 or (blob is not None and not blob):
-                raise HistoryError(owner, "whole 64-bit words", f"{len(value)} bytes")
-            end = at + len(value) // 8
+            end = at + len(value)
             rows.append((self._number(owner), owner.partition, owner.key, at, end))
             owners.append(owner)
             parts.append(value)
             at = end
         if not rows:
             return
-        words = np.frombuffer(b"".join(parts), dtype=np.int64)
+        data = np.frombuffer(bytearray().join([*parts, bytes(SLACK_BYTES)]), dtype=np.uint8)
         table = np.array(rows, dtype=np.int64)
-        bad, fault = loading.first_fault(words, table)
+        bad, fault = loading.first_fault(self._form, data, table)
         if bad >= 0:
             head = parts[bad][:32].hex(" ", 8)
             expected = _FAULTS[loading.Fault(fault)]
             raise HistoryError(owners[bad], expected, f"{len(parts[bad])} bytes: {head}")
         self._state.control[Control.ROW] = 0
-        while need := loading.load(self._layout, self._state, words, table):
+        while need := loading.load(self._layout, self._form, self._state, data, table):
             if need == Need.REFUSED:
                 owner = owners[int(self._state.control[Control.ROW])]
                 raise ValueError(f"{owner}: expected a history that isn't resident yet")
@@ -207,9 +209,11 @@ class FeatureEngine:
         """Take a batch's rows in order and return what its slots say.
 
         A transaction enters the histories of its entities, then its slots are computed; a label
-        is set on the event that it names. NaN: undefined, or not a transaction.
+        is set on the event that it names. NaN: undefined, or not a transaction. ValueError, with
+        nothing taken, for a value beyond what is stored of its cell; no decoder lets one through.
         """
         kinds, cells, partitions = _rows(kinds, cells, partitions)
+        self._refuse_misfits(kinds, cells)
         values = np.full((self._slot_count, len(kinds)), np.nan)
         errors = np.zeros((self._slot_count, len(kinds)))
         self._state.control[Control.ROW] = 0
@@ -228,14 +232,21 @@ class FeatureEngine:
         touched_count = int(self._state.control[Control.DIRTY_COUNT])
         if not touched_count:
             return []
-        words = np.empty(blobs.measure(self._layout, self._state), dtype=np.int64)
+        packed = np.empty(blobs.measure(self._form, self._state), dtype=np.uint8)
         table = np.empty((2 * touched_count, len(blobs.ChangeField)), dtype=np.int64)
-        count = blobs.pack(self._layout, self._state, words, table)
-        data, names = words.data.cast("B"), self._names
+        count = blobs.pack(self._layout, self._form, self._state, packed, table)
+        data, names = packed.data, self._names
         return [
             Change(EntityKey(partition, names[number], key), offset, data[first:to])
             for number, partition, key, offset, first, to in table[:count].tolist()
         ]
+
+    def _refuse_misfits(self, kinds: NDArray[np.uint8], cells: Cells) -> None:
+        row, cell = stored.misfit(self._form, kinds, cells)
+        if row >= 0:
+            bits = 8 * stored.cell_bytes(cell)
+            got = int(cells[cell, row])
+            raise ValueError(f"row {row}: expected {Cell(cell).name} within {bits} bits, got {got}")
 
     def _number(self, owner: EntityKey) -> int:
         number = self._numbers.get(owner.entity)

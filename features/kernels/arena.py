@@ -19,6 +19,7 @@ from features.kernels.index import (
     touch,
 )
 from features.kernels.jit import kernel
+from features.kernels.lacking import clear_lacking
 from features.kernels.layout import (
     CAPACITY_MIN,
     Control,
@@ -203,6 +204,7 @@ def _drop(layout: Layout, state: State, entity: int, history: int, dropped: int)
     left = row[HistoryField.COUNT] - dropped
     floor_ts = state.arena[start + dropped - 1]
     row[HistoryField.FLOOR_TS] = max(row[HistoryField.FLOOR_TS], floor_ts)
+    clear_lacking(row)
     for column in range(layout.entities[entity, EntityField.WIDTH]):
         base = start + column * capacity
         for i in range(left):

@@ -81,6 +81,8 @@ def add(state: State, key: int, owner: int) -> int:
     row[HistoryField.FLOOR_TS] = NEVER_MS
     row[HistoryField.PARTIAL] = -1
     row[HistoryField.KNOWN] = 0
+    row[HistoryField.LACKING] = 0
+    row[HistoryField.LACKING_TS] = NEVER_MS
     _place(state.lookup, key, owner, history)
     return history
 

@@ -94,6 +94,8 @@ class HistoryField(IntEnum):
     FLOOR_TS = 5  # time of the newest event ever dropped
     PARTIAL = 6  # head of the chain of partials, -1 where empty
     KNOWN = 7  # bitmap of the columns in which some event has, or once had, a value
+    LACKING = 8  # bitmap of the columns that some event lacks: see features.kernels.lacking
+    LACKING_TS = 9  # time of the newest event that lacks any of them
 
 
 class PartialField(IntEnum):
@@ -144,6 +146,7 @@ class Layout(NamedTuple):
     reach_ms: int
     event_cap: int
     customer: int  # row of the entity that labels are joined through, -1 where there is none
+    reads: Table  # columns: features.kernels.lacking.ReadField
 
 
 class State(NamedTuple):
