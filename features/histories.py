@@ -6,27 +6,24 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from features import residency
 from features.columns import Cell, Cells
 from features.errors import MillraceError, nearest_name
-from features.kernels import arena, blobs, histories, index, loading, stored
+from features.kernels import blobs, eviction, histories, index, loading, stored
 from features.kernels.arena import capacity_for
 from features.kernels.families import compile_layout
 from features.kernels.layout import (
     NEVER_MS,
-    SIZE_CLASS_COUNT,
     Control,
     HistoryField,
     Layout,
     Need,
-    PartialField,
     Scratch,
-    State,
 )
 from features.kernels.packing import SLACK_BYTES
 from features.plan import Plan
+from features.residency import MemoryUse
 
-_TABLE_ROWS_MIN = 1024
-_ARENA_WORDS_MIN = 1 << 20
 _FAULTS = {
     loading.Fault.NO_HISTORY: "a history's header",
     loading.Fault.VERSION: f"format version {stored.FORMAT_VERSION}",
@@ -111,15 +108,10 @@ class FeatureEngine:
         self._slot_count = len(plan.slots)
         self._partitions = sorted(set(partitions))
         self._assume_fresh = assume_fresh
-        self._state = State(
-            lookup=np.zeros((2 * _TABLE_ROWS_MIN, 2), dtype=np.int64),
-            histories=np.zeros((_TABLE_ROWS_MIN, len(HistoryField)), dtype=np.int64),
-            partials=np.zeros((_TABLE_ROWS_MIN, len(PartialField)), dtype=np.int64),
-            dirty=np.zeros(_TABLE_ROWS_MIN, dtype=np.int64),
-            arena=np.empty(_ARENA_WORDS_MIN, dtype=np.int64),
-            free=np.full((len(self._names), SIZE_CLASS_COUNT), -1, dtype=np.int64),
-            control=np.zeros(len(Control), dtype=np.int64),
-        )
+        self._state = residency.empty_state(len(self._names))
+        self._confirmed = 0
+        self._loaded_count = 0
+        self.memory_bytes_max: int | None = None  # of histories and tables; `make_room` keeps it
         event_count_max = int(capacity_for(plan.event_cap))
         self._scratch = Scratch(
             positions=np.zeros(len(self._layout.bounds), dtype=np.int64),
@@ -146,6 +138,51 @@ class FeatureEngine:
             return None
         floor_ts = int(self._state.histories[history, HistoryField.FLOOR_TS])
         return None if floor_ts == NEVER_MS else floor_ts
+
+    @property
+    def memory(self) -> MemoryUse:
+        """What is in memory, and what went out and came in."""
+        return residency.memory_use(self._state, self._loaded_count)
+
+    @property
+    def generation(self) -> int:
+        """The number of the newest changes that were handed out, 0 before the first."""
+        return int(self._state.control[Control.CHANGES])
+
+    def confirmed(self, generation: int) -> None:
+        """Say that the store has all changes up to those with this number."""
+        self._confirmed = max(self._confirmed, generation)
+
+    def evict(self, history_count: int) -> int:
+        """Let up to so many idle histories leave memory; returns how many did.
+
+        Those that were not used for longest go first, all partials together, and none of which
+        the store may not have everything. Not between `missing` and `update` of a batch. From
+        then on what isn't resident must be asked for, also where all began with `assume_fresh`.
+        """
+        return self._sweep(history_count, 0)
+
+    def make_room(self, row_count: int) -> bool:
+        """Evict until a batch of so many rows can be taken within `memory_bytes_max`.
+
+        False where too little could leave because its changes are not confirmed: after a commit
+        more can. The batch may be taken nonetheless, over the bound.
+        """
+        if self.memory_bytes_max is None:
+            return True
+        wanted = residency.shortage(self._layout, self._state, self.memory_bytes_max, row_count)
+        if any(wanted):
+            self._sweep(*wanted)
+            wanted = residency.shortage(self._layout, self._state, self.memory_bytes_max, row_count)
+        residency.shrink(self._layout, self._state, self.memory_bytes_max)
+        return not any(wanted)
+
+    def _sweep(self, history_count: int, word_count: int) -> int:
+        evicted = eviction.sweep(
+            self._layout, self._state, self._confirmed, history_count, word_count
+        )
+        self._assume_fresh &= evicted == 0
+        return int(evicted)
 
     def missing(
         self, kinds: NDArray[np.uint8], cells: Cells, partitions: NDArray[np.uint16]
@@ -179,6 +216,7 @@ class FeatureEngine:
         rows: list[tuple[int, int, int, int, int]] = []
         at = 0
         for owner, blob in items:
+            self._loaded_count += blob is not None
             if blob is not None and not blob:
                 raise HistoryError(owner, _FAULTS[loading.Fault.NO_HISTORY], "0 bytes")
             value = blob or b""
@@ -201,7 +239,7 @@ class FeatureEngine:
             if need == Need.REFUSED:
                 owner = owners[int(self._state.control[Control.ROW])]
                 raise ValueError(f"{owner}: expected a history that isn't resident yet")
-            self._grow(need)
+            self._state = residency.grow(self._layout, self._state, need, self.memory_bytes_max)
 
     def update(
         self, kinds: NDArray[np.uint8], cells: Cells, partitions: NDArray[np.uint16]
@@ -221,17 +259,16 @@ class FeatureEngine:
         while need := histories.update(
             self._layout, self._state, self._scratch, kinds, cells, partitions, values, errors
         ):
-            self._grow(need)
+            self._state = residency.grow(self._layout, self._state, need, self.memory_bytes_max)
         return Features(values, errors)
 
     def changes(self) -> list[Change]:
         """Return what must be stored of the histories touched since the previous call.
 
-        Applied in order, on top of all earlier changes or of what was loaded.
+        Applied in order, on top of all earlier changes or of what was loaded. `generation` is
+        their number; say `confirmed` once they are stored.
         """
         touched_count = int(self._state.control[Control.DIRTY_COUNT])
-        if not touched_count:
-            return []
         packed = np.empty(blobs.measure(self._form, self._state), dtype=np.uint8)
         table = np.empty((2 * touched_count, len(blobs.ChangeField)), dtype=np.int64)
         count = blobs.pack(self._layout, self._form, self._state, packed, table)
@@ -255,40 +292,6 @@ class FeatureEngine:
             hint = f"; did you mean `{nearest}`?" if nearest else ""
             raise ValueError(f"expected an entity of the plan, got `{owner.entity}`{hint}")
         return number
-
-    def _make_room(self) -> None:
-        """Have room in the arena: by sliding blocks together where an eighth is free, or more."""
-        state = self._state
-        used = int(state.control[Control.ARENA_USED])
-        if arena.free_words(self._layout, state) * 8 >= used:
-            count = int(state.control[Control.HISTORY_COUNT])
-            starts = state.histories[:count, HistoryField.START]
-            arena.compact(self._layout, state, np.argsort(starts, kind="stable"))
-            used = int(state.control[Control.ARENA_USED])
-        needed = used + int(state.control[Control.WORDS_NEEDED])
-        if needed > len(state.arena):
-            # In place where the allocator can: a copy would for a moment need twice the memory.
-            state.arena.resize(needed + max(used // 8, _ARENA_WORDS_MIN), refcheck=False)
-
-    def _grow(self, need: int) -> None:
-        """Double what a kernel ran out of."""
-        state = self._state
-        if need == Need.ARENA:
-            self._make_room()
-            return
-        if state.control[Control.PARTIAL_COUNT] >= len(state.partials):
-            state = state._replace(partials=_doubled(state.partials), dirty=_doubled(state.dirty))
-        if state.control[Control.HISTORY_COUNT] >= len(state.histories):
-            state = state._replace(histories=_doubled(state.histories))
-        crowded = state.control[Control.HISTORY_COUNT] * 10 >= len(state.lookup) * 6
-        if crowded:
-            state = state._replace(lookup=np.zeros((2 * len(state.lookup), 2), dtype=np.int64))
-            index.rebuild(state)
-        self._state = state
-
-
-def _doubled(table: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.concatenate([table, np.zeros_like(table)])
 
 
 def _rows(

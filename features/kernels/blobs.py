@@ -184,12 +184,14 @@ def pack(layout: Layout, form: Form, state: State, packed: Bytes, changes: Table
     """Write what must be stored to `packed` and forget that it had to be.
 
     `changes` (columns: ChangeField) has room for two rows a touched partial. Returns how many
-    rows were filled.
+    rows were filled. Each partial remembers the number of these changes (Control.CHANGES).
     """
     # Bare zeros would compile the callees once more, for literals.
     at, count = int(np.int64(0)), int(np.int64(0))
+    state.control[Control.CHANGES] += 1
     for i in range(state.control[Control.DIRTY_COUNT]):
         partial = state.dirty[i]
+        state.handed[partial] = state.control[Control.CHANGES]
         at, count = _pack_one(layout, form, state, partial, packed, at, changes, count)
     state.control[Control.DIRTY_COUNT] = 0
     return count

@@ -98,6 +98,10 @@ class HistoryField(IntEnum):
     LACKING_TS = 9  # time of the newest event that lacks any of them
 
 
+FREE_ROW = -2  # HistoryField.PARTIAL of a row that belongs to nobody: KEY is the next free row
+TOUCHED = 1 << 62  # bit of HistoryField.KNOWN: used since eviction last looked at the history
+
+
 class PartialField(IntEnum):
     """Columns of `State.partials`: the part of a history that one partition stores."""
 
@@ -123,6 +127,14 @@ class Control(IntEnum):
     DIRTY_COUNT = 6
     UNMATCHED_LABELS = 7
     GENERATION = 8  # stamp of the distinct-count scratch table
+    FREE_WORDS = 9  # words of the used arena that belong to no history
+    FREE_HISTORY = 10  # first free row of `State.histories` + 1, 0 where there is none
+    FREE_HISTORY_COUNT = 11
+    FREE_PARTIAL = 12  # the same of `State.partials`, chained by PartialField.NEXT
+    FREE_PARTIAL_COUNT = 13
+    CHANGES = 14  # how often changes were handed out
+    HAND = 15  # row of `State.histories` that eviction looks at next
+    EVICTED_COUNT = 16
 
 
 class Need(IntEnum):
@@ -156,6 +168,7 @@ class State(NamedTuple):
     histories: Table
     partials: Table
     dirty: Table  # (partials,): rows of `partials`, the first DIRTY_COUNT are in use
+    handed: Table  # (partials,): the number of the changes that last held the partial
     arena: Table  # (words,)
     free: Table  # (entities, SIZE_CLASS_COUNT): first free block of a size, -1 where none
     control: Table

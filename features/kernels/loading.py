@@ -313,7 +313,7 @@ def _adopt(
     _merge(layout, state, own, data, item, source, first, stored, start, capacity, total)
     clear_lacking(own)
     if own[HistoryField.CAPACITY] > 0:
-        release(state, entity, own[HistoryField.START], own[HistoryField.CAPACITY])
+        release(layout, state, entity, own[HistoryField.START], own[HistoryField.CAPACITY])
     own[HistoryField.START] = start
     own[HistoryField.CAPACITY] = capacity
     own[HistoryField.COUNT] = total
