@@ -6,30 +6,28 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from features.columns import Cells
+from features import residency
+from features.columns import Cell, Cells
 from features.errors import MillraceError, nearest_name
-from features.kernels import arena, blobs, histories, index, loading
+from features.kernels import blobs, eviction, histories, index, loading, stored
 from features.kernels.arena import capacity_for
 from features.kernels.families import compile_layout
 from features.kernels.layout import (
     NEVER_MS,
-    SIZE_CLASS_COUNT,
     Control,
     HistoryField,
     Layout,
     Need,
-    PartialField,
     Scratch,
-    State,
 )
+from features.kernels.packing import SLACK_BYTES
 from features.plan import Plan
+from features.residency import MemoryUse
 
-_TABLE_ROWS_MIN = 1024
-_ARENA_WORDS_MIN = 1 << 20
 _FAULTS = {
     loading.Fault.NO_HISTORY: "a history's header",
-    loading.Fault.VERSION: f"format version {blobs.FORMAT_VERSION}",
-    loading.Fault.CELLS: "TS_MS, EVENT_ID and LABEL among the kept cells",
+    loading.Fault.VERSION: f"format version {stored.FORMAT_VERSION}",
+    loading.Fault.CELLS: "known cells, and TS_MS, EVENT_ID and LABEL among them",
     loading.Fault.CAPACITY: "a capacity that is a power of two and holds the events",
     loading.Fault.LENGTH: "whole rows of events",
     loading.Fault.ORDER: "events in ascending order of time and id",
@@ -103,21 +101,17 @@ class FeatureEngine:
         Raises ValueError where the plan contradicts itself.
         """
         self._layout: Layout = compile_layout(plan)
+        self._form = stored.compile_form(plan, self._layout)
         self._names = [entity.name for entity in plan.entities]
         self._numbers = {name: number for number, name in enumerate(self._names)}
         self._shared = [entity.shared for entity in plan.entities]
         self._slot_count = len(plan.slots)
         self._partitions = sorted(set(partitions))
         self._assume_fresh = assume_fresh
-        self._state = State(
-            lookup=np.zeros((2 * _TABLE_ROWS_MIN, 2), dtype=np.int64),
-            histories=np.zeros((_TABLE_ROWS_MIN, len(HistoryField)), dtype=np.int64),
-            partials=np.zeros((_TABLE_ROWS_MIN, len(PartialField)), dtype=np.int64),
-            dirty=np.zeros(_TABLE_ROWS_MIN, dtype=np.int64),
-            arena=np.empty(_ARENA_WORDS_MIN, dtype=np.int64),
-            free=np.full((len(self._names), SIZE_CLASS_COUNT), -1, dtype=np.int64),
-            control=np.zeros(len(Control), dtype=np.int64),
-        )
+        self._state = residency.empty_state(len(self._names))
+        self._confirmed = 0
+        self._loaded_count = 0
+        self.memory_bytes_max: int | None = None  # of histories and tables; `make_room` keeps it
         event_count_max = int(capacity_for(plan.event_cap))
         self._scratch = Scratch(
             positions=np.zeros(len(self._layout.bounds), dtype=np.int64),
@@ -158,6 +152,51 @@ class FeatureEngine:
         code = index.owner_code(self._layout.entities, number, owner.partition)
         return int(index.find(self._state.lookup, self._state.histories, owner.key, code))
 
+    @property
+    def memory(self) -> MemoryUse:
+        """What is in memory, and what went out and came in."""
+        return residency.memory_use(self._state, self._loaded_count)
+
+    @property
+    def generation(self) -> int:
+        """The number of the newest changes that were handed out, 0 before the first."""
+        return int(self._state.control[Control.CHANGES])
+
+    def confirmed(self, generation: int) -> None:
+        """Say that the store has all changes up to those with this number."""
+        self._confirmed = max(self._confirmed, generation)
+
+    def evict(self, history_count: int) -> int:
+        """Let up to so many idle histories leave memory; returns how many did.
+
+        Those that were not used for longest go first, all partials together, and none of which
+        the store may not have everything. Not between `missing` and `update` of a batch. From
+        then on what isn't resident must be asked for, also where all began with `assume_fresh`.
+        """
+        return self._sweep(history_count, 0)
+
+    def make_room(self, row_count: int) -> bool:
+        """Evict until a batch of so many rows can be taken within `memory_bytes_max`.
+
+        False where too little could leave because its changes are not confirmed: after a commit
+        more can. The batch may be taken nonetheless, over the bound.
+        """
+        if self.memory_bytes_max is None:
+            return True
+        wanted = residency.shortage(self._layout, self._state, self.memory_bytes_max, row_count)
+        if any(wanted):
+            self._sweep(*wanted)
+            wanted = residency.shortage(self._layout, self._state, self.memory_bytes_max, row_count)
+        residency.shrink(self._layout, self._state, self.memory_bytes_max)
+        return not any(wanted)
+
+    def _sweep(self, history_count: int, word_count: int) -> int:
+        evicted = eviction.sweep(
+            self._layout, self._state, self._confirmed, history_count, word_count
+        )
+        self._assume_fresh &= evicted == 0
+        return int(evicted)
+
     def missing(
         self, kinds: NDArray[np.uint8], cells: Cells, partitions: NDArray[np.uint16]
     ) -> list[EntityKey]:
@@ -190,29 +229,30 @@ class FeatureEngine:
         rows: list[tuple[int, int, int, int, int]] = []
         at = 0
         for owner, blob in items:
+            self._loaded_count += blob is not None
+            if blob is not None and not blob:
+                raise HistoryError(owner, _FAULTS[loading.Fault.NO_HISTORY], "0 bytes")
             value = blob or b""
-            if len(value) % 8 or (blob is not None and not blob):
-                raise HistoryError(owner, "whole 64-bit words", f"{len(value)} bytes")
-            end = at + len(value) // 8
+            end = at + len(value)
             rows.append((self._number(owner), owner.partition, owner.key, at, end))
             owners.append(owner)
             parts.append(value)
             at = end
         if not rows:
             return
-        words = np.frombuffer(b"".join(parts), dtype=np.int64)
+        data = np.frombuffer(bytearray().join([*parts, bytes(SLACK_BYTES)]), dtype=np.uint8)
         table = np.array(rows, dtype=np.int64)
-        bad, fault = loading.first_fault(words, table)
+        bad, fault = loading.first_fault(self._form, data, table)
         if bad >= 0:
             head = parts[bad][:32].hex(" ", 8)
             expected = _FAULTS[loading.Fault(fault)]
             raise HistoryError(owners[bad], expected, f"{len(parts[bad])} bytes: {head}")
         self._state.control[Control.ROW] = 0
-        while need := loading.load(self._layout, self._state, words, table):
+        while need := loading.load(self._layout, self._form, self._state, data, table):
             if need == Need.REFUSED:
                 owner = owners[int(self._state.control[Control.ROW])]
                 raise ValueError(f"{owner}: expected a history that isn't resident yet")
-            self._grow(need)
+            self._state = residency.grow(self._layout, self._state, need, self.memory_bytes_max)
 
     def update(
         self, kinds: NDArray[np.uint8], cells: Cells, partitions: NDArray[np.uint16]
@@ -220,9 +260,11 @@ class FeatureEngine:
         """Take a batch's rows in order and return what its slots say.
 
         A transaction enters the histories of its entities, then its slots are computed; a label
-        is set on the event that it names. NaN: undefined, or not a transaction.
+        is set on the event that it names. NaN: undefined, or not a transaction. ValueError, with
+        nothing taken, for a value beyond what is stored of its cell; no decoder lets one through.
         """
         kinds, cells, partitions = _rows(kinds, cells, partitions)
+        self._refuse_misfits(kinds, cells)
         values = np.full((self._slot_count, len(kinds)), np.nan)
         errors = np.zeros((self._slot_count, len(kinds)))
         self._state.control[Control.ROW] = 0
@@ -230,25 +272,31 @@ class FeatureEngine:
         while need := histories.update(
             self._layout, self._state, self._scratch, kinds, cells, partitions, values, errors
         ):
-            self._grow(need)
+            self._state = residency.grow(self._layout, self._state, need, self.memory_bytes_max)
         return Features(values, errors)
 
     def changes(self) -> list[Change]:
         """Return what must be stored of the histories touched since the previous call.
 
-        Applied in order, on top of all earlier changes or of what was loaded.
+        Applied in order, on top of all earlier changes or of what was loaded. `generation` is
+        their number; say `confirmed` once they are stored.
         """
         touched_count = int(self._state.control[Control.DIRTY_COUNT])
-        if not touched_count:
-            return []
-        words = np.empty(blobs.measure(self._layout, self._state), dtype=np.int64)
+        packed = np.empty(blobs.measure(self._form, self._state), dtype=np.uint8)
         table = np.empty((2 * touched_count, len(blobs.ChangeField)), dtype=np.int64)
-        count = blobs.pack(self._layout, self._state, words, table)
-        data, names = words.data.cast("B"), self._names
+        count = blobs.pack(self._layout, self._form, self._state, packed, table)
+        data, names = packed.data, self._names
         return [
             Change(EntityKey(partition, names[number], key), offset, data[first:to])
             for number, partition, key, offset, first, to in table[:count].tolist()
         ]
+
+    def _refuse_misfits(self, kinds: NDArray[np.uint8], cells: Cells) -> None:
+        row, cell = stored.misfit(self._form, kinds, cells)
+        if row >= 0:
+            bits = 8 * stored.cell_bytes(cell)
+            got = int(cells[cell, row])
+            raise ValueError(f"row {row}: expected {Cell(cell).name} within {bits} bits, got {got}")
 
     def _number(self, owner: EntityKey) -> int:
         number = self._numbers.get(owner.entity)
@@ -257,40 +305,6 @@ class FeatureEngine:
             hint = f"; did you mean `{nearest}`?" if nearest else ""
             raise ValueError(f"expected an entity of the plan, got `{owner.entity}`{hint}")
         return number
-
-    def _make_room(self) -> None:
-        """Have room in the arena: by sliding blocks together where an eighth is free, or more."""
-        state = self._state
-        used = int(state.control[Control.ARENA_USED])
-        if arena.free_words(self._layout, state) * 8 >= used:
-            count = int(state.control[Control.HISTORY_COUNT])
-            starts = state.histories[:count, HistoryField.START]
-            arena.compact(self._layout, state, np.argsort(starts, kind="stable"))
-            used = int(state.control[Control.ARENA_USED])
-        needed = used + int(state.control[Control.WORDS_NEEDED])
-        if needed > len(state.arena):
-            # In place where the allocator can: a copy would for a moment need twice the memory.
-            state.arena.resize(needed + max(used // 8, _ARENA_WORDS_MIN), refcheck=False)
-
-    def _grow(self, need: int) -> None:
-        """Double what a kernel ran out of."""
-        state = self._state
-        if need == Need.ARENA:
-            self._make_room()
-            return
-        if state.control[Control.PARTIAL_COUNT] >= len(state.partials):
-            state = state._replace(partials=_doubled(state.partials), dirty=_doubled(state.dirty))
-        if state.control[Control.HISTORY_COUNT] >= len(state.histories):
-            state = state._replace(histories=_doubled(state.histories))
-        crowded = state.control[Control.HISTORY_COUNT] * 10 >= len(state.lookup) * 6
-        if crowded:
-            state = state._replace(lookup=np.zeros((2 * len(state.lookup), 2), dtype=np.int64))
-            index.rebuild(state)
-        self._state = state
-
-
-def _doubled(table: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.concatenate([table, np.zeros_like(table)])
 
 
 def _rows(

@@ -8,9 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.columns import MISSING, Cell, LabelCode
+from features.codes import CODE_MAX
+from features.columns import CODE_CELLS, MISSING, Cell, Kind, LabelCode
+from features.decode import MICRO
 from features.histories import Change, EntityKey, FeatureEngine, HistoryError
 from features.plan import Aggregate, Comparison, Entity, Plan
+from features.records import TS_MS_MAX, TS_MS_MIN
+from tests.oracle_blobs import HEAD_BYTES, LEAD, read_blob
 from tests.oracle_histories import (
     NO_WHERE,
     Rows,
@@ -30,7 +34,7 @@ from tests.strategies_histories import CUSTOMER, ENTITIES, SHARED_TERMINAL, plan
 AMOUNT, LABEL = int(Cell.AMOUNT), int(Cell.LABEL)
 EVER_MS = 1 << 62
 ALL = [0, 1, 2]
-HEADER_BYTES = 32
+ROW_BYTES = 6 + 8 + 1 + 8  # of what `keeping(AMOUNT)` keeps
 
 limits = st.sampled_from([(1 << 40, 4096), (12, 4096), (1 << 40, 10), (5, 3), (0, 1)])
 
@@ -100,42 +104,84 @@ def test_a_restart_keeps_the_size_of_a_block_and_so_the_time_of_its_next_trim() 
     assert second.floor_ts(owner) == 0
 
 
-def rows_of(blob: bytes | bytearray, width: int) -> list[list[int]]:
-    words = np.frombuffer(blob, np.int64)[HEADER_BYTES // 8 :]
-    return [[int(word) for word in row] for row in words.reshape(-1, width)]
-
-
 def test_a_blob_by_hand() -> None:
-    plan = make_plan((make_entity("customer", Cell.CUSTOMER_ID, False, AMOUNT),), [])
-    engine = FeatureEngine(plan, [3])
-    engine.update(*make_rows([transaction(3, 9, 70, customer_id=5, amount=100)]))
+    cells = (AMOUNT, Cell.CHANNEL, Cell.MCC, Cell.LAT, Cell.PAYEE_ID)
+    engine = FeatureEngine(make_plan(keeping(*cells), []), [3])
+    fields = {"customer_id": 5, "amount": -100, "mcc": 9999, "lat": -90_000_000}
+    engine.update(*make_rows([transaction(3, TS_MS_MAX, 70, **fields)]))
     (change,) = engine.changes()
     assert change.owner == EntityKey(3, "customer", 5)
     assert change.offset == 0
-    bitmap = (1 << Cell.TS_MS) | (1 << Cell.EVENT_ID) | (1 << Cell.LABEL) | (1 << Cell.AMOUNT)
-    words = np.frombuffer(change.value, np.int64).tolist()
-    assert change.value[:8] == b"MRHIST\x00\x01"
-    assert words[1:] == [bitmap, 8, np.iinfo(np.int64).min, 9, 70, 0, 100]
+    by_hand = b"MRHIST\0\x02"
+    bitmap = sum(1 << cell for cell in (*LEAD, *cells))
+    by_hand += bitmap.to_bytes(6, "little") + b"\x01"  # labels are joined to a customer's events
+    by_hand += b"\0"  # kept values
+    by_hand += (b"\0" * 7 + b"\x80") * 2  # nothing was ever dropped, nothing is lacking
+    by_hand += b"\0" * 7 + b"\x03"  # room for 2 ** 3 events
+    by_hand += TS_MS_MAX.to_bytes(6, "little") + (70).to_bytes(8, "little") + b"\0"
+    by_hand += b"\0" * 7 + b"\x80"  # no payee
+    by_hand += b"\x00\x80" + (9999).to_bytes(2, "little")  # no channel
+    by_hand += (-100).to_bytes(8, "little", signed=True)
+    by_hand += (-90_000_000).to_bytes(4, "little", signed=True)
+    assert bytes(change.value) == by_hand
+
+
+def test_every_value_that_a_record_may_have_fits_its_stored_width() -> None:
+    ends = {
+        Cell.TS_MS: (TS_MS_MIN, TS_MS_MAX),
+        Cell.LABEL: (min(LabelCode), max(LabelCode)),
+        Cell.MCC: (0, 9999),
+        Cell.LAT: (-90 * MICRO, 90 * MICRO),
+        Cell.LON: (-180 * MICRO, 180 * MICRO),
+        **dict.fromkeys(CODE_CELLS, (0, CODE_MAX)),
+    }
+    plan = make_plan(keeping(*[cell for cell in Cell if cell not in LEAD]), [])
+    for end in (0, 1):
+        fields = {cell.name.lower(): values[end] for cell, values in ends.items()}
+        ts_ms = fields.pop("ts_ms")
+        engine = FeatureEngine(plan, [0])
+        engine.update(*make_rows([transaction(0, ts_ms, 1, **fields, customer_id=5)]))
+        (change,) = engine.changes()
+        (row,) = read_blob(bytes(change.value)).rows
+        stored = dict(zip(plan.entities[0].kept, row, strict=True))
+        assert {cell: stored[cell] for cell in ends} == {c: v[end] for c, v in ends.items()}
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"), [(Cell.TS_MS, 1 << 47), (Cell.MCC, -(1 << 15)), (Cell.LABEL, 128)]
+)
+def test_a_value_beyond_its_stored_width_is_refused_before_anything_is_taken(
+    cell: Cell, value: int
+) -> None:
+    engine = FeatureEngine(make_plan(keeping(Cell.MCC), []), [0])
+    rows = make_rows(transaction(0, i, i, customer_id=5) for i in range(3))
+    rows[1][cell, 1] = value
+    with pytest.raises(ValueError, match=f"row 1: expected {cell.name} within .*, got {value}"):
+        engine.update(*rows)
+    assert engine.changes() == []
+    rows[0][1] = Kind.REFUSED
+    engine.update(*rows)
+    assert len(read_blob(bytes(engine.changes()[0].value)).rows) == 2
 
 
 def test_appended_events_are_written_alone() -> None:
-    plan = make_plan((make_entity("customer", Cell.CUSTOMER_ID, False, AMOUNT),), [])
-    engine = FeatureEngine(plan, [0])
+    engine = FeatureEngine(make_plan(keeping(AMOUNT), []), [0])
     listed = [transaction(0, i, i, customer_id=5, amount=i) for i in range(6)]
     engine.update(*make_rows(listed[:4]))
     engine.changes()
     engine.update(*make_rows(listed[4:]))
     (rows,) = engine.changes()
-    assert (rows.offset, len(rows.value)) == (HEADER_BYTES + 4 * 4 * 8, 2 * 4 * 8)
+    assert (rows.offset, len(rows.value)) == (HEAD_BYTES + 4 * ROW_BYTES, 2 * ROW_BYTES)
     # A late event and a label: from the first changed row on.
     engine.update(*make_rows([transaction(0, 3, 2, customer_id=5, amount=9)]))
-    assert [c.offset for c in engine.changes()] == [HEADER_BYTES + 3 * 4 * 8]
+    assert [c.offset for c in engine.changes()] == [HEAD_BYTES + 3 * ROW_BYTES]
     engine.update(*make_rows([label(0, 4, 5, LabelCode.FRAUD)]))
-    assert [c.offset for c in engine.changes()] == [HEADER_BYTES + 5 * 4 * 8]
+    assert [c.offset for c in engine.changes()] == [HEAD_BYTES + 5 * ROW_BYTES]
     # The ninth event makes a block of 16 out of one of 8, which the header tells.
     engine.update(*make_rows(transaction(0, 9, 9 + i, customer_id=5, amount=1) for i in range(2)))
     header, rows = engine.changes()
-    assert (header.offset, len(header.value), rows.offset) == (16, 16, HEADER_BYTES + 7 * 4 * 8)
+    assert (header.offset, len(header.value)) == (16, 24)
+    assert rows.offset == HEAD_BYTES + 7 * ROW_BYTES
     # What changes nothing is not written: a repeated label, a repeated event.
     engine.update(*make_rows([label(0, 4, 5, LabelCode.FRAUD), listed[2]]))
     assert engine.changes() == []
@@ -148,8 +194,7 @@ def test_a_shared_entity_is_stored_as_one_partial_a_partition() -> None:
     engine.update(*rows)
     store: Store = {}
     apply(store, engine.changes())
-    width = len(ENTITIES[SHARED_TERMINAL].kept)
-    events = {key.partition: [r[1] for r in rows_of(b, width)] for key, b in store.items()}
+    events = {key.partition: [r[1] for r in read_blob(b).rows] for key, b in store.items()}
     assert events == {0: [0, 3, 6], 1: [1, 4], 2: [2, 5]}
 
 
@@ -175,8 +220,7 @@ def test_partials_written_by_two_processes_merge_in_a_third() -> None:
     assert capped.floor_ts(EntityKey(0, "terminal", 8)) == 2
     capped.update(*rows)
     apply(store, capped.changes())
-    width = len(ENTITIES[SHARED_TERMINAL].kept)
-    left = [[r[0] for r in rows_of(store[EntityKey(p, "terminal", 8)], width)] for p in (0, 1)]
+    left = [[r[0] for r in read_blob(store[EntityKey(p, "terminal", 8)]).rows] for p in (0, 1)]
     # 3, 4, 6, 7 were loaded; the cap of 4 was full, so its oldest quarter went.
     assert left == [[4, 6], [7, 8]]
 
@@ -204,7 +248,10 @@ def test_a_blob_written_with_other_cells_is_mapped_and_then_replaced() -> None:
     changes = new.changes()
     assert [c.offset for c in changes] == [0]
     mapped = [[0, 0, 0, MISSING, 1], [1, 1, 2, MISSING, 10], [2, 2, 0, 77, 100]]
-    assert rows_of(changes[0].value, 5) == mapped
+    written = read_blob(bytes(changes[0].value))
+    assert written.rows == mapped
+    assert written.cells == [*LEAD, Cell.MCC, AMOUNT]
+    assert (written.lacking, written.lacking_ts) == ({3}, 1)
 
 
 def blob() -> bytes:
@@ -214,26 +261,32 @@ def blob() -> bytes:
     return bytes(change.value)
 
 
-def with_word(at: int, word: int) -> bytes:
-    words = np.frombuffer(blob(), np.int64).copy()
-    words[at] = word
-    return words.tobytes()
+def with_bytes(at: int, value: bytes) -> bytes:
+    return blob()[:at] + value + blob()[at + len(value) :]
+
+
+def rows_again(count: int) -> bytes:
+    return blob()[HEAD_BYTES:] * count
 
 
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (b"", "whole 64-bit words"),
-        (blob()[:-3], "whole 64-bit words"),
+        (b"", "a history's header"),
+        (blob()[:-3], "whole rows of events"),
         (blob()[:16], "a history's header"),
         (b"X" + blob()[1:], "a history's header"),
-        (blob()[:7] + b"\x02" + blob()[8:], "format version 1"),
-        (with_word(1, 1 << Cell.AMOUNT), "TS_MS, EVENT_ID and LABEL among the kept cells"),
-        (with_word(2, 7), "a capacity that is a power of two"),
-        (with_word(2, 4), "a capacity that is a power of two"),
-        (blob() + blob()[HEADER_BYTES:] * 2, "a capacity that is a power of two"),
+        (with_bytes(7, b"\x01"), "format version 2"),
+        (with_bytes(8, b"\x02"), "known cells, and TS_MS, EVENT_ID and LABEL among them"),
+        (with_bytes(13, b"\x80"), "known cells"),
+        (with_bytes(32, b"\x10"), "known cells"),  # lacking: a column that it has not
+        (with_bytes(39, b"\x02"), "a capacity that is a power of two"),
+        (with_bytes(39, b"\x40"), "a capacity that is a power of two"),
+        (blob() + rows_again(2), "a capacity that is a power of two"),
         (blob() + bytes(8), "whole rows of events"),
-        (with_word(4, 1 << 50), "events in ascending order of time and id"),
+        (with_bytes(15, b"\x09"), "whole rows of events"),
+        (with_bytes(HEAD_BYTES + 5, b"\x01"), "events in ascending order of time and id"),
+        (blob() + blob()[HEAD_BYTES:], "events in ascending order of time and id"),
     ],
 )
 def test_a_corrupt_blob_is_refused_by_name(value: bytes, expected: str) -> None:

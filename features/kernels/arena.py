@@ -19,8 +19,10 @@ from features.kernels.index import (
     touch,
 )
 from features.kernels.jit import kernel
+from features.kernels.lacking import clear_lacking
 from features.kernels.layout import (
     CAPACITY_MIN,
+    TOUCHED,
     Control,
     EntityField,
     HistoryField,
@@ -54,10 +56,11 @@ def allocate(layout: Layout, state: State, entity: int, capacity: int) -> int:
     """Return the start of a block, or -1 with Control.WORDS_NEEDED set."""
     size_class = _size_class(capacity)
     start = int(state.free[entity, size_class])
+    words = capacity * int(layout.entities[entity, EntityField.WIDTH])
     if start >= 0:
         state.free[entity, size_class] = state.arena[start]
+        state.control[Control.FREE_WORDS] -= words
         return start
-    words = capacity * int(layout.entities[entity, EntityField.WIDTH])
     start = int(state.control[Control.ARENA_USED])
     if start + words > state.arena.shape[0]:
         state.control[Control.WORDS_NEEDED] = words
@@ -67,22 +70,13 @@ def allocate(layout: Layout, state: State, entity: int, capacity: int) -> int:
 
 
 @kernel
-def release(state: State, entity: int, start: int, capacity: int) -> None:
+def release(layout: Layout, state: State, entity: int, start: int, capacity: int) -> None:
     """Give a block back to the free list of its size."""
     size_class = _size_class(capacity)
     state.arena[start] = state.free[entity, size_class]
     state.free[entity, size_class] = start
-
-
-@kernel
-def free_words(layout: Layout, state: State) -> int:
-    """Return how many words of the used arena belong to no history."""
-    free = int(state.control[Control.ARENA_USED])
-    for history in range(state.control[Control.HISTORY_COUNT]):
-        row = state.histories[history]
-        width = layout.entities[row[HistoryField.OWNER] >> 32, EntityField.WIDTH]
-        free -= row[HistoryField.CAPACITY] * width
-    return free
+    words = capacity * layout.entities[entity, EntityField.WIDTH]
+    state.control[Control.FREE_WORDS] += words
 
 
 @kernel
@@ -106,6 +100,7 @@ def compact(layout: Layout, state: State, order: Table) -> None:
         end += words
     state.free[:, :] = -1
     state.control[Control.ARENA_USED] = end
+    state.control[Control.FREE_WORDS] = 0
 
 
 @kernel
@@ -203,6 +198,7 @@ def _drop(layout: Layout, state: State, entity: int, history: int, dropped: int)
     left = row[HistoryField.COUNT] - dropped
     floor_ts = state.arena[start + dropped - 1]
     row[HistoryField.FLOOR_TS] = max(row[HistoryField.FLOOR_TS], floor_ts)
+    clear_lacking(row)
     for column in range(layout.entities[entity, EntityField.WIDTH]):
         base = start + column * capacity
         for i in range(left):
@@ -227,7 +223,7 @@ def _move(layout: Layout, state: State, entity: int, history: int, capacity: int
     row[HistoryField.START] = start
     row[HistoryField.CAPACITY] = capacity
     if old_capacity > 0:
-        release(state, entity, old_start, old_capacity)
+        release(layout, state, entity, old_start, old_capacity)
     _touch_all(state, history)
     return True
 
@@ -311,4 +307,5 @@ def insert_at(
         else:
             arena[base + position] = partition
         base += capacity
+    histories[history, HistoryField.KNOWN] |= TOUCHED
     histories[history, HistoryField.COUNT] = count + 1

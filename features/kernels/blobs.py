@@ -1,9 +1,6 @@
 """Histories as bytes to store: only what changed since the last time.
 
-A partial's blob, in little-endian 64-bit words: magic and format version; bitmap of the kept
-cells; block capacity; floor time; then the events, row by row, one word a kept cell. How many
-there are follows from the length, so that an append is one write. The first two words never
-change; the rest can be overwritten in place.
+The form of the bytes is that of `features.kernels.stored`.
 """
 
 from enum import IntEnum
@@ -20,12 +17,20 @@ from features.kernels.layout import (
     State,
     Table,
 )
-
-MAGIC = int.from_bytes(b"MRHIST\x00", "little")
-MAGIC_BITS = 56
-FORMAT_VERSION = 1  # the top byte of the first word
-HEADER_WORDS = 4
-MUTABLE_WORD = 2  # header words from here on are overwritten in place
+from features.kernels.packing import SLACK_BYTES, Bytes, put_cell, put_word
+from features.kernels.stored import (
+    COLUMN_BITS,
+    FORMAT_VERSION,
+    HEAD_BYTES,
+    MAGIC,
+    MAGIC_BITS,
+    MUTABLE_FROM,
+    MUTABLE_TO,
+    ColumnField,
+    Form,
+    FormField,
+    Head,
+)
 
 
 class ChangeField(IntEnum):
@@ -35,75 +40,123 @@ class ChangeField(IntEnum):
     PARTITION = 1
     KEY = 2
     OFFSET = 3  # byte of the stored blob, 0 where it is replaced
-    FROM = 4  # bytes [FROM, TO) of the packed words
+    FROM = 4  # bytes [FROM, TO) of the packed ones
     TO = 5
 
 
 @kernel
-def measure(layout: Layout, state: State) -> int:
-    """Return how many words `pack` needs for the partials touched since it last ran."""
-    words = 0
+def _first_changed(row: Table) -> int:
+    """Return the first event of a partial that must be written."""
+    return 0 if row[PartialField.WHOLE] else int(row[PartialField.CHANGED_FROM])
+
+
+@kernel
+def measure(form: Form, state: State) -> int:
+    """Return how many bytes `pack` needs for the partials touched since it last ran."""
+    needed = SLACK_BYTES
     for i in range(state.control[Control.DIRTY_COUNT]):
         row = state.partials[state.dirty[i]]
         entity = state.histories[row[PartialField.HISTORY], HistoryField.OWNER] >> 32
-        first = 0 if row[PartialField.WHOLE] else row[PartialField.CHANGED_FROM]
-        kept = layout.entities[entity, EntityField.KEPT_COUNT]
-        words += HEADER_WORDS + (row[PartialField.COUNT] - first) * kept
-    return words
+        fields = form.entities[entity]
+        needed += HEAD_BYTES + 8 * fields[FormField.VALUE_COUNT]
+        changed = row[PartialField.COUNT] - _first_changed(row)
+        needed += changed * fields[FormField.ROW_BYTES]
+    return needed
 
 
 @kernel
 def _pack_rows(
-    layout: Layout, state: State, entity: int, row: Table, first: int, words: Table, at: int
+    layout: Layout,
+    form: Form,
+    state: State,
+    entity: int,
+    row: Table,
+    first: int,
+    packed: Bytes,
+    at: int,
 ) -> int:
-    """Write the events of a partial from its `first` on; returns the word after them."""
+    """Write the events of a partial from its `first` on; returns the byte after them."""
     own = state.histories[row[PartialField.HISTORY]]
-    start, capacity = own[HistoryField.START], own[HistoryField.CAPACITY]
+    start, capacity, count = (
+        own[HistoryField.START],
+        own[HistoryField.CAPACITY],
+        own[HistoryField.COUNT],
+    )
     fields = layout.entities[entity]
-    kept, shared = fields[EntityField.KEPT_COUNT], fields[EntityField.SHARED]
+    kept_from, kept = fields[EntityField.KEPT_FROM], fields[EntityField.KEPT_COUNT]
+    shared, partition = fields[EntityField.SHARED], row[PartialField.PARTITION]
     tags = start + kept * capacity
-    seen = row[PartialField.COUNT]
-    i = own[HistoryField.COUNT]
-    end = int(at + (seen - first) * kept)
-    while seen > first:
+    # From the newest end: what changed is nearly always there.
+    i, left = count, row[PartialField.COUNT] - first
+    while left > 0:
         i -= 1
-        if shared and state.arena[tags + i] != row[PartialField.PARTITION]:
-            continue
-        seen -= 1
-        to = at + (seen - first) * kept
-        for column in range(kept):
-            words[to + column] = state.arena[start + column * capacity + i]
-    return end
+        left -= 1 if not shared or state.arena[tags + i] == partition else 0
+    row_bytes = form.entities[entity, FormField.ROW_BYTES]
+    while i < count:
+        if not shared or state.arena[tags + i] == partition:
+            for column in range(kept):
+                form_of = form.columns[kept_from + column]
+                value = state.arena[start + column * capacity + i]
+                to = at + form_of[ColumnField.OFFSET]
+                put_cell(packed, to, form_of[ColumnField.SHIFT], value)
+            at += row_bytes
+        i += 1
+    return int(at)
+
+
+@kernel
+def _pack_head(layout: Layout, form: Form, entity: int, own: Table, packed: Bytes, at: int) -> int:
+    """Write the header; returns the byte after it."""
+    size_class = np.int64(0)
+    while (1 << size_class) < own[HistoryField.CAPACITY]:
+        size_class += 1
+    put_word(packed, at + 8 * Head.MAGIC, MAGIC | (FORMAT_VERSION << MAGIC_BITS))
+    put_word(packed, at + 8 * Head.CELLS, form.entities[entity, FormField.CELLS])
+    put_word(packed, at + 8 * Head.FLOOR_TS, own[HistoryField.FLOOR_TS])
+    put_word(packed, at + 8 * Head.LACKING_TS, own[HistoryField.LACKING_TS])
+    lacking = own[HistoryField.LACKING] | (size_class << COLUMN_BITS)
+    put_word(packed, at + 8 * Head.LACKING, lacking)
+    at += HEAD_BYTES
+    fields = layout.entities[entity]
+    kept_to = fields[EntityField.KEPT_FROM] + fields[EntityField.KEPT_COUNT]
+    for column in range(kept_to - form.entities[entity, FormField.VALUE_COUNT], kept_to):
+        put_word(packed, at, form.columns[column, ColumnField.FINGERPRINT])
+        at += 8
+    return at
 
 
 @kernel
 def _note_change(changes: Table, count: int, owner: Table, offset: int, first: int, to: int) -> int:
-    """Append a change, given in words; returns the new count."""
+    """Append a change of packed bytes [first, to); returns the new count."""
     for column in range(3):
         changes[count, column] = owner[column]
-    changes[count, ChangeField.OFFSET] = offset * 8
-    changes[count, ChangeField.FROM] = first * 8
-    changes[count, ChangeField.TO] = to * 8
+    changes[count, ChangeField.OFFSET] = offset
+    changes[count, ChangeField.FROM] = first
+    changes[count, ChangeField.TO] = to
     return count + 1
 
 
 @kernel
 def _pack_one(
-    layout: Layout, state: State, partial: int, words: Table, at: int, changes: Table, count: int
+    layout: Layout,
+    form: Form,
+    state: State,
+    partial: int,
+    packed: Bytes,
+    at: int,
+    changes: Table,
+    count: int,
 ) -> tuple[int, int]:
-    """Write one partial; returns the word after it and the new count of changes."""
+    """Write one partial; returns the byte after it and the new count of changes."""
     row = state.partials[partial]
     own = state.histories[row[PartialField.HISTORY]]
-    entity = own[HistoryField.OWNER] >> 32
-    fields = layout.entities[entity]
-    whole = row[PartialField.WHOLE] or row[PartialField.CHANGED_FROM] == 0
-    first = 0 if whole else row[PartialField.CHANGED_FROM]
-    words[at] = MAGIC | (FORMAT_VERSION << MAGIC_BITS)
-    words[at + 1] = fields[EntityField.CELLS]
-    words[at + 2] = own[HistoryField.CAPACITY]
-    words[at + 3] = own[HistoryField.FLOOR_TS]
-    rows_at = at + HEADER_WORDS
-    end = _pack_rows(layout, state, entity, row, first, words, rows_at)
+    entity = int(own[HistoryField.OWNER] >> 32)
+    first = _first_changed(row)
+    whole = first == 0
+    rows_at = at
+    if whole or row[PartialField.HEADER]:
+        rows_at = _pack_head(layout, form, entity, own, packed, at)
+    end = _pack_rows(layout, form, state, entity, row, first, packed, rows_at)
     # The owner's columns of the next free row double as the arguments.
     owner = changes[count]
     owner[ChangeField.ENTITY] = entity
@@ -112,9 +165,13 @@ def _pack_one(
     if whole:
         count = _note_change(changes, count, owner, 0, at, end)
     elif row[PartialField.HEADER]:
-        count = _note_change(changes, count, owner, MUTABLE_WORD, at + MUTABLE_WORD, rows_at)
+        count = _note_change(
+            changes, count, owner, MUTABLE_FROM, at + MUTABLE_FROM, at + MUTABLE_TO
+        )
     if not whole and end > rows_at:
-        offset = HEADER_WORDS + first * fields[EntityField.KEPT_COUNT]
+        fields = form.entities[entity]
+        offset = HEAD_BYTES + 8 * fields[FormField.VALUE_COUNT]
+        offset += first * fields[FormField.ROW_BYTES]
         count = _note_change(changes, count, owner, offset, rows_at, end)
     row[PartialField.DIRTY] = 0
     row[PartialField.WHOLE] = 0
@@ -123,15 +180,18 @@ def _pack_one(
 
 
 @kernel
-def pack(layout: Layout, state: State, words: Table, changes: Table) -> int:
-    """Write what must be stored to `words` and forget that it had to be.
+def pack(layout: Layout, form: Form, state: State, packed: Bytes, changes: Table) -> int:
+    """Write what must be stored to `packed` and forget that it had to be.
 
     `changes` (columns: ChangeField) has room for two rows a touched partial. Returns how many
-    rows were filled.
+    rows were filled. Each partial remembers the number of these changes (Control.CHANGES).
     """
     # Bare zeros would compile the callees once more, for literals.
     at, count = int(np.int64(0)), int(np.int64(0))
+    state.control[Control.CHANGES] += 1
     for i in range(state.control[Control.DIRTY_COUNT]):
-        at, count = _pack_one(layout, state, state.dirty[i], words, at, changes, count)
+        partial = state.dirty[i]
+        state.handed[partial] = state.control[Control.CHANGES]
+        at, count = _pack_one(layout, form, state, partial, packed, at, changes, count)
     state.control[Control.DIRTY_COUNT] = 0
     return count

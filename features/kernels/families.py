@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.columns import MISSING, Cell
+from features.kernels.lacking import ReadField
 from features.kernels.layout import (
     NOT_REACHED,
     SAME_CUSTOMER,
@@ -18,7 +19,7 @@ from features.kernels.layout import (
     RangeField,
     Table,
 )
-from features.plan import Aggregate, Comparison, Plan, SlotField
+from features.plan import Aggregate, Comparison, Plan, SlotField, TermField
 
 
 def compile_layout(plan: Plan) -> Layout:
@@ -58,7 +59,21 @@ def compile_layout(plan: Plan) -> Layout:
         reach_ms=min(plan.reach_ms, SPAN_MS_MAX),
         event_cap=plan.event_cap,
         customer=customer,
+        reads=_reads(plan),
     )
+
+
+def _reads(plan: Plan) -> Table:
+    """Return which columns each slot reads, and how far back."""
+    rows = []
+    for slot, row in enumerate(plan.slots):
+        entity = int(row[SlotField.ENTITY])
+        kept = plan.entities[entity].kept
+        runs = plan.terms[int(row[SlotField.RUN_FROM]) : int(row[SlotField.RUN_TO])]
+        cells = _cells_read(plan, slot) | set(runs[:, TermField.CELL].tolist())
+        columns = sum(1 << kept.index(cell) for cell in cells)
+        rows.append([entity, columns, _span_ms(row)[1]])
+    return _table(rows, len(ReadField))
 
 
 def _table(rows: list[list[int]], width: int) -> Table:

@@ -7,6 +7,7 @@ from features.columns import MISSING, Cell, Cells, Kind
 from features.kernels.arena import find_event, insert_at, prepare, rank
 from features.kernels.index import find, find_partial, owner_code, touch
 from features.kernels.jit import kernel
+from features.kernels.lacking import note_lacking
 from features.kernels.layout import (
     NOT_REACHED,
     SAME_CUSTOMER,
@@ -71,6 +72,10 @@ def update(
                 note_truncated(
                     entities, layout.bounds, layout.families, layout.members, state.histories,
                     entity, history, cells[Cell.TS_MS, row], row, errors,
+                )  # fmt: skip
+                note_lacking(
+                    layout.reads, state.histories, entity, history, cells[Cell.TS_MS, row], row,
+                    errors,
                 )  # fmt: skip
             control[Control.ENTITY] = 0
         elif kinds[row] == Kind.LABEL and layout.customer >= 0:

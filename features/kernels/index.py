@@ -8,7 +8,9 @@ import numpy as np
 
 from features.kernels.jit import kernel
 from features.kernels.layout import (
+    FREE_ROW,
     NEVER_MS,
+    TOUCHED,
     Control,
     EntityField,
     HistoryField,
@@ -57,21 +59,49 @@ def _place(lookup: Table, key: int, owner: int, history: int) -> None:
 
 
 @kernel
+def remove(lookup: Table, histories: Table, history: int) -> None:
+    """Take a history out of the index; what stands behind it moves up, so that no gap stays."""
+    last = lookup.shape[0] - 1
+    gap = _home(
+        lookup, histories[history, HistoryField.KEY], histories[history, HistoryField.OWNER]
+    )
+    while lookup[gap, 1] != history + 1:
+        gap = (gap + 1) & last
+    at = (gap + 1) & last
+    while lookup[at, 1]:
+        home = _home(lookup, lookup[at, 0], histories[lookup[at, 1] - 1, HistoryField.OWNER])
+        if (at - home) & last >= (at - gap) & last:
+            lookup[gap, 0] = lookup[at, 0]
+            lookup[gap, 1] = lookup[at, 1]
+            gap = at
+        at = (at + 1) & last
+    lookup[gap, 0] = 0
+    lookup[gap, 1] = 0
+
+
+@kernel
 def tables_full(state: State) -> bool:
     """Say whether there may be no room for one more history and one more partial."""
-    count = int(state.control[Control.HISTORY_COUNT])
-    return bool(
-        count >= state.histories.shape[0]
-        or count * 10 >= state.lookup.shape[0] * 6
-        or state.control[Control.PARTIAL_COUNT] >= state.partials.shape[0]
+    control = state.control
+    count, free = int(control[Control.HISTORY_COUNT]), int(control[Control.FREE_HISTORY_COUNT])
+    no_history = count >= state.histories.shape[0] and free == 0
+    no_partial = (
+        control[Control.PARTIAL_COUNT] >= state.partials.shape[0]
+        and control[Control.FREE_PARTIAL_COUNT] == 0
     )
+    return bool(no_history or no_partial or (count - free) * 10 >= state.lookup.shape[0] * 6)
 
 
 @kernel
 def add(state: State, key: int, owner: int) -> int:
     """Add an empty history of `key`, which must have none; there must be room."""
-    history = int(state.control[Control.HISTORY_COUNT])
-    state.control[Control.HISTORY_COUNT] += 1
+    history = int(state.control[Control.FREE_HISTORY]) - 1
+    if history >= 0:
+        state.control[Control.FREE_HISTORY] = state.histories[history, HistoryField.KEY]
+        state.control[Control.FREE_HISTORY_COUNT] -= 1
+    else:
+        history = int(state.control[Control.HISTORY_COUNT])
+        state.control[Control.HISTORY_COUNT] += 1
     row = state.histories[history]
     row[HistoryField.KEY] = key
     row[HistoryField.OWNER] = owner
@@ -80,7 +110,9 @@ def add(state: State, key: int, owner: int) -> int:
     row[HistoryField.COUNT] = 0
     row[HistoryField.FLOOR_TS] = NEVER_MS
     row[HistoryField.PARTIAL] = -1
-    row[HistoryField.KNOWN] = 0
+    row[HistoryField.KNOWN] = TOUCHED
+    row[HistoryField.LACKING] = 0
+    row[HistoryField.LACKING_TS] = NEVER_MS
     _place(state.lookup, key, owner, history)
     return history
 
@@ -90,7 +122,8 @@ def rebuild(state: State) -> None:
     """Fill an index of zeros from the table of histories."""
     for history in range(state.control[Control.HISTORY_COUNT]):
         row = state.histories[history]
-        _place(state.lookup, row[HistoryField.KEY], row[HistoryField.OWNER], history)
+        if row[HistoryField.PARTIAL] != FREE_ROW:
+            _place(state.lookup, row[HistoryField.KEY], row[HistoryField.OWNER], history)
 
 
 @kernel
@@ -105,8 +138,13 @@ def find_partial(histories: Table, partials: Table, history: int, partition: int
 @kernel
 def add_partial(state: State, history: int, partition: int) -> int:
     """Add an empty partial, of which nothing is stored yet; there must be room."""
-    partial = int(state.control[Control.PARTIAL_COUNT])
-    state.control[Control.PARTIAL_COUNT] += 1
+    partial = int(state.control[Control.FREE_PARTIAL]) - 1
+    if partial >= 0:
+        state.control[Control.FREE_PARTIAL] = state.partials[partial, PartialField.NEXT]
+        state.control[Control.FREE_PARTIAL_COUNT] -= 1
+    else:
+        partial = int(state.control[Control.PARTIAL_COUNT])
+        state.control[Control.PARTIAL_COUNT] += 1
     row = state.partials[partial]
     row[PartialField.HISTORY] = history
     row[PartialField.PARTITION] = partition
@@ -116,6 +154,7 @@ def add_partial(state: State, history: int, partition: int) -> int:
     row[PartialField.WHOLE] = 1
     row[PartialField.CHANGED_FROM] = 0
     row[PartialField.HEADER] = 0
+    state.handed[partial] = 0
     state.histories[history, HistoryField.PARTIAL] = partial
     return partial
 

@@ -94,6 +94,12 @@ class HistoryField(IntEnum):
     FLOOR_TS = 5  # time of the newest event ever dropped
     PARTIAL = 6  # head of the chain of partials, -1 where empty
     KNOWN = 7  # bitmap of the columns in which some event has, or once had, a value
+    LACKING = 8  # bitmap of the columns that some event lacks: see features.kernels.lacking
+    LACKING_TS = 9  # time of the newest event that lacks any of them
+
+
+FREE_ROW = -2  # HistoryField.PARTIAL of a row that belongs to nobody: KEY is the next free row
+TOUCHED = 1 << 62  # bit of HistoryField.KNOWN: used since eviction last looked at the history
 
 
 class PartialField(IntEnum):
@@ -121,6 +127,14 @@ class Control(IntEnum):
     DIRTY_COUNT = 6
     UNMATCHED_LABELS = 7
     GENERATION = 8  # stamp of the distinct-count scratch table
+    FREE_WORDS = 9  # words of the used arena that belong to no history
+    FREE_HISTORY = 10  # first free row of `State.histories` + 1, 0 where there is none
+    FREE_HISTORY_COUNT = 11
+    FREE_PARTIAL = 12  # the same of `State.partials`, chained by PartialField.NEXT
+    FREE_PARTIAL_COUNT = 13
+    CHANGES = 14  # how often changes were handed out
+    HAND = 15  # row of `State.histories` that eviction looks at next
+    EVICTED_COUNT = 16
 
 
 class Need(IntEnum):
@@ -144,6 +158,7 @@ class Layout(NamedTuple):
     reach_ms: int
     event_cap: int
     customer: int  # row of the entity that labels are joined through, -1 where there is none
+    reads: Table  # columns: features.kernels.lacking.ReadField
 
 
 class State(NamedTuple):
@@ -153,6 +168,7 @@ class State(NamedTuple):
     histories: Table
     partials: Table
     dirty: Table  # (partials,): rows of `partials`, the first DIRTY_COUNT are in use
+    handed: Table  # (partials,): the number of the changes that last held the partial
     arena: Table  # (words,)
     free: Table  # (entities, SIZE_CLASS_COUNT): first free block of a size, -1 where none
     control: Table

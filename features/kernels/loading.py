@@ -5,12 +5,14 @@ from enum import IntEnum
 import numpy as np
 from numba import njit
 
-from features.columns import MISSING
+from features.columns import MISSING, Cell
 from features.kernels.arena import allocate, capacity_for, recount, release
-from features.kernels.blobs import FORMAT_VERSION, HEADER_WORDS, MAGIC, MAGIC_BITS
 from features.kernels.index import add, add_partial, find, find_partial, owner_code, tables_full
+from features.kernels.jit import kernel
+from features.kernels.lacking import clear_lacking, note_lacking_column
 from features.kernels.layout import (
     CAPACITY_MIN,
+    SIZE_CLASS_COUNT,
     Control,
     EntityField,
     HistoryField,
@@ -20,8 +22,29 @@ from features.kernels.layout import (
     State,
     Table,
 )
+from features.kernels.packing import Bytes, get_cell, get_word
+from features.kernels.stored import (
+    COLUMN_BITS,
+    COLUMN_MASK,
+    FORMAT_VERSION,
+    HEAD_BYTES,
+    LABELLED,
+    MAGIC,
+    MAGIC_BITS,
+    VALUE_COUNT_SHIFT,
+    WIDE_BYTES,
+    ColumnField,
+    Form,
+    FormField,
+    Head,
+    bit_count,
+)
 
-_LEAD_BITS = (1 << 0) | (1 << 1) | (1 << 20)  # TS_MS, EVENT_ID, LABEL lead every stored row
+_LEAD = (int(Cell.TS_MS), int(Cell.EVENT_ID), int(Cell.LABEL))  # of every stored row
+_LEAD_BITS = (1 << _LEAD[0]) | (1 << _LEAD[1]) | (1 << _LEAD[2])
+_LABEL_COLUMN = 2
+_TS_SHIFT = 16  # of the row's first cell, of six bytes; the event's id follows it
+_EVENT_OFFSET = 6
 
 
 class ItemField(IntEnum):
@@ -30,7 +53,7 @@ class ItemField(IntEnum):
     ENTITY = 0
     PARTITION = 1
     KEY = 2
-    FROM = 3  # words [FROM, TO) of the joined blobs; empty for "nothing stored"
+    FROM = 3  # bytes [FROM, TO) of the joined blobs; empty for "nothing stored"
     TO = 4
 
 
@@ -46,90 +69,179 @@ class Fault(IntEnum):
     ORDER = 6
 
 
-@njit(cache=True)
-def _bit_count(bits: int) -> int:
-    count = 0
-    while bits:
-        bits &= bits - 1
-        count += 1
-    return count
+@kernel
+def _bitmap(data: Bytes, at: int) -> int:
+    """Return the bitmap of the standard cells that a blob keeps."""
+    return get_word(data, at + 8 * Head.CELLS) & (LABELLED - 1)
 
 
-@njit(cache=True)
-def _stored_column(bitmap: int, cell: int) -> int:
-    """Return the word of a stored row that holds `cell`, or -1 where it was not kept."""
-    bit = 1 << cell
-    if not bitmap & bit:
-        return -1
-    if bit & _LEAD_BITS:
-        return _bit_count(_LEAD_BITS & (bit - 1))
-    return 3 + _bit_count(bitmap & ~_LEAD_BITS & (bit - 1))
+@kernel
+def _value_count(data: Bytes, at: int) -> int:
+    return (get_word(data, at + 8 * Head.CELLS) >> VALUE_COUNT_SHIFT) & 0xFF
 
 
-@njit(cache=True)
-def fault(words: Table, start: int, end: int) -> int:
-    """Return what is wrong with the blob in `words[start:end]` (a Fault)."""
-    if end - start < HEADER_WORDS or words[start] & ((1 << MAGIC_BITS) - 1) != MAGIC:
+@kernel
+def _row_bytes(form: Form, bitmap: int, value_count: int) -> int:
+    row_bytes = WIDE_BYTES * value_count
+    for cell in range(form.cell_bytes.shape[0]):
+        row_bytes += form.cell_bytes[cell] if (bitmap >> cell) & 1 else 0
+    return row_bytes
+
+
+@kernel
+def _capacity(data: Bytes, at: int) -> int:
+    """Return the capacity that a blob tells, 0 where that can't be one."""
+    size_class = (get_word(data, at + 8 * Head.LACKING) >> COLUMN_BITS) & 0xFF
+    return 1 << size_class if size_class < SIZE_CLASS_COUNT else 0
+
+
+@kernel
+def fault(form: Form, data: Bytes, start: int, end: int) -> int:
+    """Return what is wrong with the blob in `data[start:end]` (a Fault)."""
+    if end - start < HEAD_BYTES or get_word(data, start) & ((1 << MAGIC_BITS) - 1) != MAGIC:
         return Fault.NO_HISTORY.value
-    if words[start] >> MAGIC_BITS != FORMAT_VERSION:
+    if data[start + 7] != FORMAT_VERSION:
         return Fault.VERSION.value
-    bitmap = words[start + 1]
-    if bitmap < 0 or bitmap & _LEAD_BITS != _LEAD_BITS:
+    bitmap, value_count = _bitmap(data, start), _value_count(data, start)
+    if bitmap >> form.cell_bytes.shape[0] or bitmap & _LEAD_BITS != _LEAD_BITS:
         return Fault.CELLS.value
-    width = _bit_count(bitmap)
-    count, capacity = (end - start - HEADER_WORDS) // width, words[start + 2]
-    if end - start != HEADER_WORDS + count * width:
+    lacking = get_word(data, start + 8 * Head.LACKING) & COLUMN_MASK
+    if lacking >> (bit_count(bitmap) + value_count):
+        return Fault.CELLS.value
+    row_bytes, rows_at = _row_bytes(form, bitmap, value_count), start + HEAD_BYTES + 8 * value_count
+    if end < rows_at or (end - rows_at) % row_bytes:
         return Fault.LENGTH.value
-    if capacity < CAPACITY_MIN or capacity & (capacity - 1) or count > capacity:
+    count, capacity = (end - rows_at) // row_bytes, _capacity(data, start)
+    if capacity < CAPACITY_MIN or count > capacity:
         return Fault.CAPACITY.value
-    for i in range(1, count):
-        at = start + HEADER_WORDS + i * width
-        before = at - width
-        if words[before] > words[at]:
-            return Fault.ORDER.value
-        if words[before] == words[at] and words[before + 1] >= words[at + 1]:
+    for at in range(rows_at + row_bytes, end, row_bytes):
+        before_ts, ts_ms = get_cell(data, at - row_bytes, _TS_SHIFT), get_cell(data, at, _TS_SHIFT)
+        before = get_word(data, at - row_bytes + _EVENT_OFFSET)
+        if before_ts > ts_ms or (
+            before_ts == ts_ms and before >= get_word(data, at + _EVENT_OFFSET)
+        ):
             return Fault.ORDER.value
     return Fault.NONE.value
 
 
-@njit(cache=True)
-def first_fault(words: Table, items: Table) -> tuple[int, int]:
+@kernel
+def first_fault(form: Form, data: Bytes, items: Table) -> tuple[int, int]:
     """Return the number of the first unsound item and its Fault, or (-1, NONE)."""
     for item in range(items.shape[0]):
         start, end = items[item, ItemField.FROM], items[item, ItemField.TO]
         if end > start:
-            found = fault(words, start, end)
+            found = fault(form, data, start, end)
             if found != Fault.NONE:
                 return item, found
     return -1, Fault.NONE.value
 
 
-@njit(cache=True)
+@kernel
+def _is_same_form(layout: Layout, form: Form, entity: int, data: Bytes, at: int) -> bool:
+    """Say whether a blob keeps exactly what the plan keeps of this entity."""
+    if get_word(data, at + 8 * Head.CELLS) != form.entities[entity, FormField.CELLS]:
+        return False
+    fields = layout.entities[entity]
+    kept_to = fields[EntityField.KEPT_FROM] + fields[EntityField.KEPT_COUNT]
+    value_count = form.entities[entity, FormField.VALUE_COUNT]
+    for i in range(value_count):
+        fingerprint = form.columns[kept_to - value_count + i, ColumnField.FINGERPRINT]
+        if get_word(data, at + 8 * (Head.VALUES + i)) != fingerprint:
+            return False
+    return True
+
+
+@kernel
+def _find_cell(form: Form, data: Bytes, at: int, cell: int) -> tuple[int, int, int]:
+    """Return column, byte and shift of a standard cell in a stored row; column -1 without it."""
+    bitmap = _bitmap(data, at)
+    if not (bitmap >> cell) & 1:
+        return -1, 0, 0
+    column, offset = int(np.int64(0)), int(np.int64(0))
+    for lead in _LEAD:
+        if lead == cell:
+            return column, offset, 64 - 8 * form.cell_bytes[cell]
+        column += 1
+        offset += form.cell_bytes[lead]
+    for other in range(cell):
+        if (bitmap >> other) & 1 and not (_LEAD_BITS >> other) & 1:
+            column += 1
+            offset += form.cell_bytes[other]
+    return column, offset, 64 - 8 * form.cell_bytes[cell]
+
+
+@kernel
+def _find_value(form: Form, data: Bytes, at: int, fingerprint: int) -> tuple[int, int, int]:
+    """Return column, byte and shift of a kept value in a stored row; column -1 without it."""
+    bitmap, value_count = _bitmap(data, at), _value_count(data, at)
+    for i in range(value_count):
+        if get_word(data, at + 8 * (Head.VALUES + i)) == fingerprint:
+            first_offset = _row_bytes(form, bitmap, 0)
+            return bit_count(bitmap) + i, first_offset + WIDE_BYTES * i, 64 - 8 * WIDE_BYTES
+    return -1, 0, 0
+
+
+@kernel
+def _map_columns(
+    layout: Layout, form: Form, own: Table, data: Bytes, item: Table, source: Table, stored: int
+) -> None:
+    """Fill `source` (kept cells, 2) with byte and shift in a stored row; byte -1: not kept.
+
+    Notes in `own` which columns the `stored` events lack.
+    """
+    at, fields = item[ItemField.FROM], layout.entities[item[ItemField.ENTITY]]
+    word = get_word(data, at + 8 * Head.LACKING)
+    lacked_ts = get_word(data, at + 8 * Head.LACKING_TS)
+    row_bytes = _row_bytes(form, _bitmap(data, at), _value_count(data, at))
+    newest_ts = lacked_ts
+    if stored > 0:
+        newest_ts = get_cell(data, item[ItemField.TO] - row_bytes, _TS_SHIFT)
+    for column in range(fields[EntityField.KEPT_COUNT]):
+        kept = fields[EntityField.KEPT_FROM] + column
+        cell = layout.kept[kept]
+        if cell < form.cell_bytes.shape[0]:
+            stored_column, offset, shift = _find_cell(form, data, at, cell)
+        else:
+            fingerprint = form.columns[kept, ColumnField.FINGERPRINT]
+            stored_column, offset, shift = _find_value(form, data, at, fingerprint)
+        source[column, 0] = offset if stored_column >= 0 else -1
+        source[column, 1] = shift
+        if stored_column < 0 and stored > 0:
+            note_lacking_column(own, column, newest_ts)
+        elif stored_column >= 0 and (word >> stored_column) & 1:
+            note_lacking_column(own, column, lacked_ts)
+    unlabelled = not get_word(data, at + 8 * Head.CELLS) & LABELLED
+    if unlabelled and form.entities[item[ItemField.ENTITY], FormField.CELLS] & LABELLED:
+        note_lacking_column(own, _LABEL_COLUMN, newest_ts)
+
+
+@kernel
 def _takes_stored(
-    state: State, own: Table, tags: int, i: int, words: Table, at: int, partition: int
+    state: State, own: Table, tags: int, i: int, data: Bytes, at: int, partition: int
 ) -> bool:
     """Say whether the stored row at `at` stands after event `i` of the block."""
     start = own[HistoryField.START]
-    ts_ms = state.arena[start + i]
-    if ts_ms != words[at]:
-        return bool(words[at] > ts_ms)
+    ts_ms, stored_ts = state.arena[start + i], get_cell(data, at, _TS_SHIFT)
+    if ts_ms != stored_ts:
+        return bool(stored_ts > ts_ms)
     event = state.arena[start + own[HistoryField.CAPACITY] + i]
-    if event != words[at + 1]:
-        return bool(words[at + 1] > event)
+    stored_event = get_word(data, at + _EVENT_OFFSET)
+    if event != stored_event:
+        return bool(stored_event > event)
     # The same event in two partitions: any fixed order will do, but it must be fixed.
     return bool(partition > state.arena[tags + i])
 
 
-@njit(cache=True)
+@kernel
 def _merge(
     layout: Layout,
     state: State,
-    entity: int,
     own: Table,
-    words: Table,
+    data: Bytes,
+    item: Table,
+    source: Table,
     first: int,
     stored: int,
-    partition: int,
     start: int,
     capacity: int,
     total: int,
@@ -138,21 +250,20 @@ def _merge(
 
     Raises the floor to the newest event that found no place.
     """
-    fields = layout.entities[entity]
-    kept_from, kept = fields[EntityField.KEPT_FROM], fields[EntityField.KEPT_COUNT]
-    bitmap = words[first - HEADER_WORDS + 1]
-    stored_width = _bit_count(bitmap)
-    source = np.empty(kept, np.int64)
-    for column in range(kept):
-        source[column] = _stored_column(bitmap, layout.kept[kept_from + column])
+    fields, partition = layout.entities[item[ItemField.ENTITY]], item[ItemField.PARTITION]
+    kept, row_bytes = fields[EntityField.KEPT_COUNT], int(np.int64(0))
+    if stored > 0:
+        row_bytes = int((item[ItemField.TO] - first) // stored)
     old_start, old_capacity = own[HistoryField.START], own[HistoryField.CAPACITY]
     tags = old_start + kept * old_capacity
     i, j = own[HistoryField.COUNT] - 1, stored - 1
     for to in range(total - 1, -1, -1):
-        at = first + j * stored_width
-        if j >= 0 and (i < 0 or _takes_stored(state, own, tags, i, words, at, partition)):
+        at = first + j * row_bytes
+        if j >= 0 and (i < 0 or _takes_stored(state, own, tags, i, data, at, partition)):
             for column in range(kept):
-                value = words[at + source[column]] if source[column] >= 0 else MISSING
+                value = int(np.int64(MISSING))
+                if source[column, 0] >= 0:
+                    value = get_cell(data, at + source[column, 0], source[column, 1])
                 state.arena[start + column * capacity + to] = value
                 own[HistoryField.KNOWN] |= np.int64(value != MISSING) << column
             if fields[EntityField.SHARED]:
@@ -166,20 +277,28 @@ def _merge(
     if i >= 0:
         own[HistoryField.FLOOR_TS] = max(own[HistoryField.FLOOR_TS], state.arena[old_start + i])
     if j >= 0:
-        floor_ts = words[first + j * stored_width]
+        floor_ts = get_cell(data, first + j * row_bytes, _TS_SHIFT)
         own[HistoryField.FLOOR_TS] = max(own[HistoryField.FLOOR_TS], floor_ts)
 
 
-@njit(cache=True)
+@kernel
 def _adopt(
-    layout: Layout, state: State, entity: int, history: int, words: Table, item: Table
+    layout: Layout,
+    form: Form,
+    state: State,
+    history: int,
+    data: Bytes,
+    item: Table,
+    source: Table,
 ) -> bool:
     """Merge one blob into a history; False where the arena must grow first."""
-    own = state.histories[history]
+    own, entity = state.histories[history], int(item[ItemField.ENTITY])
     at = item[ItemField.FROM]
-    width = _bit_count(words[at + 1])
-    stored, stored_capacity = (item[ItemField.TO] - at - HEADER_WORDS) // width, words[at + 2]
-    total = min(own[HistoryField.COUNT] + stored, layout.event_cap)
+    first = at + HEAD_BYTES + 8 * _value_count(data, at)
+    row_bytes = _row_bytes(form, _bitmap(data, at), _value_count(data, at))
+    stored, stored_capacity = int((item[ItemField.TO] - first) // row_bytes), _capacity(data, at)
+    before = int(own[HistoryField.COUNT] + stored)
+    total = min(before, layout.event_cap)
     capacity = min(max(stored_capacity, own[HistoryField.CAPACITY]), capacity_for(layout.event_cap))
     capacity = max(capacity, capacity_for(total))
     start = allocate(layout, state, entity, capacity)
@@ -187,17 +306,14 @@ def _adopt(
         return False
     partial = add_partial(state, history, item[ItemField.PARTITION])
     state.partials[partial, PartialField.COUNT] = stored
-    state.partials[partial, PartialField.WHOLE] = (
-        words[at + 1] != layout.entities[entity, EntityField.CELLS]
-    )
-    before = own[HistoryField.COUNT] + stored
-    own[HistoryField.FLOOR_TS] = max(own[HistoryField.FLOOR_TS], words[at + 3])
-    _merge(
-        layout, state, entity, own, words, at + HEADER_WORDS, stored,
-        item[ItemField.PARTITION], start, capacity, total,
-    )  # fmt: skip
+    state.partials[partial, PartialField.WHOLE] = not _is_same_form(layout, form, entity, data, at)
+    floor_ts = get_word(data, at + 8 * Head.FLOOR_TS)
+    own[HistoryField.FLOOR_TS] = max(own[HistoryField.FLOOR_TS], floor_ts)
+    _map_columns(layout, form, own, data, item, source, stored)
+    _merge(layout, state, own, data, item, source, first, stored, start, capacity, total)
+    clear_lacking(own)
     if own[HistoryField.CAPACITY] > 0:
-        release(state, entity, own[HistoryField.START], own[HistoryField.CAPACITY])
+        release(layout, state, entity, own[HistoryField.START], own[HistoryField.CAPACITY])
     own[HistoryField.START] = start
     own[HistoryField.CAPACITY] = capacity
     own[HistoryField.COUNT] = total
@@ -207,9 +323,10 @@ def _adopt(
 
 
 @njit(cache=True)
-def load(layout: Layout, state: State, words: Table, items: Table) -> int:
+def load(layout: Layout, form: Form, state: State, data: Bytes, items: Table) -> int:
     """Take sound items from Control.ROW on; returns a Need, NOTHING when all are in."""
     control = state.control
+    source = np.empty((COLUMN_BITS, 2), np.int64)
     while control[Control.ROW] < items.shape[0]:
         item = items[control[Control.ROW]]
         if tables_full(state):
@@ -223,7 +340,7 @@ def load(layout: Layout, state: State, words: Table, items: Table) -> int:
             partition = item[ItemField.PARTITION]
             if find_partial(state.histories, state.partials, history, partition) >= 0:
                 return Need.REFUSED.value
-            if not _adopt(layout, state, entity, history, words, item):
+            if not _adopt(layout, form, state, history, data, item, source):
                 return Need.ARENA.value
         control[Control.ROW] += 1
     return Need.NOTHING.value
