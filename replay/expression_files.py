@@ -7,6 +7,8 @@ currency: EUR       # of amounts; what is left out is as in the bank policy, her
 rates: {...}        # as in a policy
 entities: {...}     # as in a policy
 history: {reach: 90d, cap: 4096}
+let: {...}          # named values, as in a policy
+lists: {...}        # as in a policy
 features:           # name of the column: expression
   customer_count_1d: customer.count("1d")
 ```
@@ -22,19 +24,26 @@ from pathlib import Path
 from actions.currencies import EXPONENTS
 from actions.policy import Policy
 from actions.policy_schema import ContactSettings
-from actions.policy_sections import read_currency, read_entities, read_history, read_rates
+from actions.policy_sections import (
+    read_currency,
+    read_entities,
+    read_history,
+    read_lets,
+    read_lists,
+    read_rates,
+)
 from actions.yaml_positions import Item, compose
 from features.columns import Cell
 from features.errors import MillraceError, SourceError
 from features.expressions import EntityDeclaration, ExpressionText, Type, compile_plan
 from features.expressions import expression_type as type_of
-from features.expressions.types import CUSTOMER
+from features.expressions.declarations import CUSTOMER
 from features.plan import Plan, SlotField, TermField
 from features.reading import KIND_MARK
 from replay.feature_files import STATUS_SUFFIX
 from streams.policy_files import read_policy, read_text
 
-SECTIONS = ("currency", "rates", "entities", "history")
+SECTIONS = ("currency", "rates", "entities", "history", "let", "lists")
 OWN_COLUMNS = ("event_id", "ts_ms")
 
 
@@ -42,7 +51,7 @@ OWN_COLUMNS = ("event_id", "ts_ms")
 class ExpressionSet:
     """Named expressions, and the policy that says what entities and money mean in them.
 
-    The policy decides nothing: of its sections only currency, rates, entities and history count.
+    The policy decides nothing: of its sections only those that a file of expressions may have count.
     """
 
     policy: Policy
@@ -88,7 +97,7 @@ def parse_expressions(file: str, text: str, defaults: Policy) -> ExpressionSet:
     sections = root.fields("a file of expressions", ("features",), SECTIONS)
     policy = replace(
         defaults, name="expressions", costs=None, rules=(), models=(), triggers=(), offers=(),
-        contacts=ContactSettings(),
+        contacts=ContactSettings(), lets={}, lists={},
     )  # fmt: skip
     if "currency" in sections:
         currency = read_currency(sections["currency"])
@@ -102,6 +111,11 @@ def parse_expressions(file: str, text: str, defaults: Policy) -> ExpressionSet:
         policy = replace(policy, entities=read_entities(sections["entities"]))
     if "history" in sections:
         policy = replace(policy, history=read_history(sections["history"]))
+    if "let" in sections:
+        names = [entity.name for entity in policy.entities]
+        policy = replace(policy, lets=read_lets(sections["let"], names))
+    if "lists" in sections:
+        policy = replace(policy, lists=read_lists(sections["lists"]))
     return ExpressionSet(policy, _read_features(sections["features"]))
 
 

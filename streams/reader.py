@@ -17,9 +17,9 @@ import numpy as np
 from actions.policy import Policy
 from actions.policy_compiler import compile_policy
 from features.codes import code_of
-from features.columns import CODE_CELLS
+from features.columns import CODE_CELLS, Kind
 from features.errors import MillraceError, nearest_name
-from features.expressions.types import scale
+from features.expressions.fields import STORED_FIELDS, scale
 from features.hashing import DEFAULT_KEY, IdHasher
 from features.histories import EntityKey
 from features.kernels.walker import evaluate
@@ -192,7 +192,10 @@ class FeatureReader:
         if slot in self._divisors:
             return self._divisors[slot]
         # Read by no instruction of its own: the places behind a distance.
-        return float(scale(int(self._plan.slots[slot, SlotField.VALUE]), self._exponent))
+        kind = Kind(self._plan.entities[int(self._plan.slots[slot, SlotField.ENTITY])].kind)
+        cell = int(self._plan.slots[slot, SlotField.VALUE])
+        fields = [field for field in STORED_FIELDS[kind].values() if field.cell == cell]
+        return float(scale(fields[0], self._exponent)) if fields else 1.0
 
     def _outputs(self, entity: str, reading: Reading) -> dict[str, FeatureValue]:
         program: Program = self._plan.before_models
