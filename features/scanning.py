@@ -1,6 +1,6 @@
 """What the scanner knows of the records, read off their types, and its call for a batch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import repeat
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from features.codes import code_of
 from features.columns import Cell, Cells, Kind, LabelCode
 from features.hashing import IdHasher
+from features.kernels.numbers import MICRO_BOUND
 from features.kernels.scan import (
     KIND_FIELD,
     UNDECIDED,
@@ -28,6 +29,7 @@ from features.records import INPUT_RECORDS, ONE_TOPIC, Label, Transaction
 KINDS: dict[type[Struct], Kind] = {Transaction: Kind.TRANSACTION, Label: Kind.LABEL}
 _CELLS = {"amount_minor": Cell.AMOUNT, "balance_minor": Cell.BALANCE, "verdict": Cell.LABEL}
 _TEXT_BYTES_MAX = 15  # with its closing quote, two words
+_FIELDS_MAX = 62  # and `kind`: a set of them is one integer
 
 
 class Tables(NamedTuple):
@@ -81,22 +83,38 @@ class Scanner:
 @cache
 def tables() -> Tables:
     """Return what the kernel has to know of transactions and labels."""
+    return tables_of(KINDS)
+
+
+def tables_of(records: Mapping[type[Struct], Kind]) -> Tables:
+    """Return what the kernel has to know of these records.
+
+    A field that two of them have must be of one type, and a name at most 15 bytes long: ValueError.
+    """
     fields: dict[str, Any] = {}
-    for record in KINDS:
+    for record in records:
         for field in _fields_of(record):
             if fields.setdefault(field.name, field.type) != field.type:
                 raise ValueError(f"{field.name}: expected one type in all records that are scanned")
+    if len(fields) > _FIELDS_MAX:
+        raise ValueError(f"expected at most {_FIELDS_MAX} fields, got {len(fields)}")
     words: list[list[int]] = []
-    rows = [_kind_row(words)]
-    rows += [_row(name, kind, words) for name, kind in fields.items()]
+    tags = {str(record.__struct_config__.tag): int(kind) for record, kind in records.items()}
+    rows = [_row("kind", _Reading(Form.WORD, words=tags), False, words)]
+    for name, kind in fields.items():
+        options = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+        kinds = [option for option in options if not isinstance(option, inspect.NoneType)]
+        reading = _reading(name, kinds[0]) if len(kinds) == 1 else _Reading(Form.OTHER)
+        rows.append(_row(name, reading, len(kinds) < len(options), words))
     rows.append([0] * len(rows[0]))  # the beginning of a record
     numbers = {name: number for number, name in enumerate(fields, KIND_FIELD + 1)}
     frames = np.zeros((UNDECIDED + 1, len(FrameColumn)), dtype=np.int64)
-    for record, kind in KINDS.items():
+    for record, frame in records.items():
         known = [(1 << numbers[field.name], field.required) for field in _fields_of(record)]
-        frames[kind, FrameColumn.REQUIRED] = sum(bit for bit, required in known if required)
-        frames[kind, FrameColumn.KNOWN] = sum(bit for bit, _ in known) | (1 << KIND_FIELD)
-        frames[UNDECIDED] |= frames[kind]
+        frames[frame, FrameColumn.REQUIRED] = sum(bit for bit, required in known if required)
+        frames[frame, FrameColumn.KNOWN] = sum(bit for bit, _ in known) | (1 << KIND_FIELD)
+        frames[UNDECIDED, FrameColumn.KNOWN] |= frames[frame, FrameColumn.KNOWN]
+    frames[UNDECIDED, FrameColumn.REQUIRED] = 1 << KIND_FIELD  # which decides
     return Tables(np.array(rows, dtype=np.int64), np.array(words, dtype=np.int64), frames)
 
 
@@ -105,67 +123,60 @@ def _fields_of(record: type[Struct]) -> tuple[Any, ...]:
     return tuple(kind.fields)
 
 
-def _kind_row(words: list[list[int]]) -> list[int]:
-    values = {str(record.__struct_config__.tag): int(kind) for record, kind in KINDS.items()}
-    first = _add_words(values, words)
-    return _field_row("kind", Form.WORD, words_from=first, words_to=len(words))
+class _Reading(NamedTuple):
+    """How a field's value is read: the columns of `FieldColumn`, and the words it may hold."""
+
+    form: Form
+    least: float = 0
+    most: float = 0
+    words: Mapping[str, int] = {}
 
 
-def _row(name: str, kind: Any, words: list[list[int]]) -> list[int]:
-    """Return a field's row of the table; its type says what the scanner may take."""
-    options = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
-    nullable = any(isinstance(option, inspect.NoneType) for option in options)
-    (value,) = (option for option in options if not isinstance(option, inspect.NoneType))
-    value = value.type if isinstance(value, inspect.Metadata) else value
-    cell = _CELLS.get(name, Cell.__members__.get(name.upper(), -1))
-    if isinstance(value, inspect.LiteralType):
-        first = _add_words({str(word): _number(name, str(word)) for word in value.values}, words)
-        return _field_row(name, Form.WORD, cell, 0, 0, nullable, first, len(words))
-    if isinstance(value, inspect.StrType) and value.pattern is None:
-        return _field_row(name, Form.ID, cell, value.min_length, value.max_length, nullable)
-    if isinstance(value, inspect.StrType) and value.pattern == f"^[A-Z]{{{value.max_length}}}$":
-        least = code_of("A" * (value.max_length or 0))
-        return _field_row(name, Form.LETTERS, cell, least, value.max_length, nullable)
-    if isinstance(value, inspect.IntType):
-        return _field_row(name, Form.INTEGER, cell, value.ge, value.le, nullable)
-    if isinstance(value, inspect.FloatType):
-        return _field_row(name, Form.MICRO, cell, value.ge, value.le, nullable)
-    raise ValueError(f"{name}: expected a type that the scanner can read, got {kind}")
+def _reading(name: str, kind: Any) -> _Reading:
+    """Return how to read a type; OTHER where the scanner leaves it to the typed decoder."""
+    kind = kind.type if isinstance(kind, inspect.Metadata) else kind
+    if isinstance(kind, inspect.LiteralType):
+        words = [str(word) for word in kind.values]
+        if all(len(word.encode()) <= _TEXT_BYTES_MAX for word in words):
+            return _Reading(Form.WORD, words={word: _number(name, word) for word in words})
+    if isinstance(kind, inspect.StrType):
+        least, most = kind.min_length, kind.max_length
+        if kind.pattern is None and least is not None and most is not None:
+            return _Reading(Form.ID, least, most)
+        if most in (2, 3) and kind.pattern == f"^[A-Z]{{{most}}}$":
+            return _Reading(Form.LETTERS, code_of("A" * most), most)
+    if isinstance(kind, inspect.IntType | inspect.FloatType) and kind.multiple_of is None:
+        bounds = [bound for bound in (kind.ge, kind.le) if bound is not None]
+        inclusive = len(bounds) == 2 and kind.gt is None and kind.lt is None
+        if inclusive and isinstance(kind, inspect.IntType):
+            return _Reading(Form.INTEGER, bounds[0], bounds[1])
+        if inclusive and max(map(abs, bounds)) <= MICRO_BOUND:
+            return _Reading(Form.MICRO, bounds[0], bounds[1])
+    return _Reading(Form.OTHER)
 
 
 def _number(name: str, word: str) -> int:
     if name == "verdict":
         return LabelCode.FRAUD if word == "fraud" else LabelCode.LEGITIMATE
-    return code_of(word)
+    return code_of(word) if _cell(name) >= 0 else 0
 
 
-def _add_words(numbers: dict[str, int], words: list[list[int]]) -> int:
-    """Add words with their numbers to the table; return the row of the first."""
+def _cell(name: str) -> int:
+    return _CELLS.get(name, Cell.__members__.get(name.upper(), -1))
+
+
+def _row(name: str, reading: _Reading, nullable: bool, words: list[list[int]]) -> list[int]:
+    """Return a field's row of the table, and add its words to theirs."""
     first = len(words)
-    words += [[*_text(word), number] for word, number in numbers.items()]
-    return first
-
-
-def _field_row(
-    name: str,
-    form: Form,
-    cell: int = -1,
-    least: float | None = 0,
-    most: float | None = 0,
-    nullable: bool = False,
-    words_from: int = 0,
-    words_to: int = 0,
-) -> list[int]:
-    if least is None or most is None:
-        raise ValueError(f"{name}: expected a lower and an upper bound")
+    words += [[*_text(word), number] for word, number in reading.words.items()]
     numbers = {
-        FieldColumn.FORM: form,
-        FieldColumn.CELL: cell,
-        FieldColumn.LEAST: least,
-        FieldColumn.MOST: most,
+        FieldColumn.FORM: reading.form,
+        FieldColumn.CELL: _cell(name),
+        FieldColumn.LEAST: reading.least,
+        FieldColumn.MOST: reading.most,
         FieldColumn.NULLABLE: nullable,
-        FieldColumn.WORDS_FROM: words_from,
-        FieldColumn.WORDS_TO: words_to,
+        FieldColumn.WORDS_FROM: first,
+        FieldColumn.WORDS_TO: len(words),
         FieldColumn.NEXT: 0,
     }
     return [*_text(name), *(int(numbers[column]) for column in FieldColumn)]

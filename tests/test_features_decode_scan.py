@@ -2,12 +2,14 @@
 
 import json
 from itertools import pairwise
+from typing import Annotated, Literal
 
 import numpy as np
 import pytest
 from bad_records import ALL_BAD, FIELDS, as_json, good_records
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec import Meta, Struct, defstruct
 from strategies_wire import (
     COORDINATES,
     FULL_LABEL,
@@ -18,16 +20,19 @@ from strategies_wire import (
 )
 
 from actions.money import RateTable
-from features.columns import MISSING, Cell, Kind
+from features.columns import MISSING, Cell, Kind, LabelCode
 from features.decode import Batch, Decoder
 from features.hashing import IdHasher
+from features.kernels.scan import scan
+from features.kernels.words import WORD_PADDING
 from features.records import Label, Transaction
-from features.scanning import Scanner, tables
+from features.scanning import Scanner, tables, tables_of
 from streams.policy_files import read_policy
 
 HASHER = IdHasher(b"another-key-of16")
 POLICY = read_policy()
 DECODER = Decoder(HASHER, RateTable(POLICY).convert, POLICY.currency)
+WITHOUT_OWN = Decoder(HASHER, RateTable(POLICY).convert)  # converts its own currency too
 SCANNER = Scanner(HASHER)
 MEMBERS = [(name, json.dumps(value)) for name, value in FULL_TRANSACTION.items()]
 
@@ -51,13 +56,13 @@ def assert_same(batch: Batch, expected: Batch) -> None:
 @given(sent=st.lists(wire_records(), max_size=6))
 @example(sent=[(bad.topic, bad.value) for bad in ALL_BAD])
 @example(sent=[pair for bad in ALL_BAD for pair in ((bad.topic, bad.value), *good_records())])
+@example(sent=[("events", json.dumps({**FULL_LABEL, **FULL_TRANSACTION}).encode())])
 @example(sent=[("transactions", as_json("transactions")[:cut]) for cut in range(230)])
 def test_any_bytes_give_what_the_typed_decoder_gives(sent: list[tuple[str, bytes]]) -> None:
     raws = raws_of(sent)
     expected = DECODER.decode_typed(raws)
     assert_same(DECODER.decode(raws), expected)
-    without_own = Decoder(HASHER, RateTable(POLICY).convert)
-    assert_same(without_own.decode(raws), expected)
+    assert_same(WITHOUT_OWN.decode(raws), expected)
 
 
 @given(sent=st.lists(wire_records(), max_size=8), cuts=st.lists(st.integers(0, 8)))
@@ -157,6 +162,58 @@ def test_unsure_records_leave_nothing_behind() -> None:
     assert scanned.unsure_count == 2
     assert scanned.kinds.tolist() == [Kind.REFUSED] * 2
     assert (scanned.cells == MISSING).all()
+
+
+class Made(Struct, tag_field="kind", tag="made"):
+    """A record of types that transactions and labels don't have."""
+
+    event_id: Annotated[str, Meta(min_length=1, max_length=4)]
+    step: Annotated[int, Meta(ge=-5, le=5)] = 0  # checked, but no cell
+    word: Literal["yes", "no"] = "no"
+    code: Annotated[str, Meta(pattern="^[A-Z]{3}$", max_length=3)] | None = None
+    flag: bool = False
+    any_int: int = 0
+    tens: Annotated[int, Meta(ge=0, le=100, multiple_of=10)] = 0
+    above: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    far: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+    mixed: int | str = 0
+    long_word: Literal["a word of more than 15 bytes"] = "a word of more than 15 bytes"
+    any_text: str = ""
+
+
+@pytest.mark.parametrize(
+    ("member", "is_taken"),
+    [
+        ('"step": 5', True), ('"step": 6', False), ('"step": null', False), ('"step": -5', True),
+        ('"word": "yes"', True), ('"word": "maybe"', False), ('"code": "ABC"', True),
+        ('"code": null', True), ('"code": "AB"', False), ('"flag": true', False),
+        ('"any_int": 1', False), ('"tens": 10', False), ('"above": 0.5', False),
+        ('"far": 200.0', False), ('"mixed": 1', False), ('"any_text": "x"', False),
+        ('"long_word": "a word of more than 15 bytes"', False), ('"unknown": 1', True),
+    ],
+)  # fmt: skip
+def test_a_new_field_is_scanned_or_left_to_the_typed_decoder(member: str, is_taken: bool) -> None:
+    value = b'{"event_id": "e1", %b}' % member.encode()
+    kinds = np.array([Kind.TRANSACTION], dtype=np.uint8)
+    cells = np.zeros((len(Cell), 1), dtype=np.int64)
+    spans = np.array([[len(value)], [0], [0]])
+    made = tables_of({Made: Kind.TRANSACTION})
+    data = np.frombuffer(value + b"\0" + WORD_PADDING, dtype=np.uint8)
+    scan(data, kinds, cells, spans, *made, *HASHER.key, 0)
+    assert bool(kinds[0]) == is_taken
+    filled = {Cell.EVENT_ID: HASHER.one("e1"), Cell.LABEL: LabelCode.UNKNOWN} if is_taken else {}
+    assert dict(zip(Cell, cells[:, 0].tolist(), strict=True)) == dict.fromkeys(Cell, MISSING) | (
+        filled
+    )
+
+
+def test_a_field_of_two_types_or_with_a_long_name_is_refused() -> None:
+    two = defstruct("Two", [("step", str)], tag_field="kind", tag="two")
+    with pytest.raises(ValueError, match="step: expected one type"):
+        tables_of({Made: Kind.TRANSACTION, two: Kind.LABEL})
+    long = defstruct("Long", [("a_name_of_16byte", int)], tag_field="kind", tag="long")
+    with pytest.raises(ValueError, match="a_name_of_16byte: expected at most 15 bytes"):
+        tables_of({long: Kind.LABEL})
 
 
 def test_every_field_of_the_scanned_records_is_known_to_the_scanner() -> None:

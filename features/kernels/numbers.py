@@ -6,6 +6,7 @@ from features.kernels.jit import inlined
 from features.kernels.words import Bytes
 
 UNSURE = -1  # as a position: the typed decoder has to look at it
+MICRO_BOUND = 180  # how far from 0 the bounds of `micro` may be
 _MICRO = 1_000_000
 _DIGITS_MAX = 18  # any of them fits 64 bits
 _EXACT_MAX = 1 << 53  # every integer up to it is a double
@@ -63,7 +64,7 @@ def integer(data: Bytes, position: int, least: int, most: int) -> tuple[int, int
 
 @inlined
 def micro(data: Bytes, position: int, least: int, most: int) -> tuple[int, int]:
-    """Read a number within [least, most], up to 180 either way, in millionths.
+    """Read a number within [least, most], at most MICRO_BOUND from 0, in millionths.
 
     The value is what `np.rint(x * 1e6)` gives for the nearest double x, half to even.
     """

@@ -195,14 +195,16 @@ def _string(
         word = _word(data, position, words, first, last)
         if word < 0:
             return UNSURE
-        cells[cell, row] = words[word, WordColumn.VALUE]
+        if cell >= 0:
+            cells[cell, row] = words[word, WordColumn.VALUE]
         return position + int(words[word, Text.BYTES])
     if form == Form.LETTERS:
         count = int(field[FieldColumn.MOST])
         letters = _letters(data, position, count)
         if letters < 0:
             return UNSURE
-        cells[cell, row] = field[FieldColumn.LEAST] + letters
+        if cell >= 0:
+            cells[cell, row] = field[FieldColumn.LEAST] + letters
         return position + count + 1
     return UNSURE
 
@@ -234,7 +236,7 @@ def _value(
         end, value = micro(data, position, least, most)
     else:
         return UNSURE
-    if end != UNSURE:
+    if end != UNSURE and field[FieldColumn.CELL] >= 0:
         cells[field[FieldColumn.CELL], row] = value
     return end
 
