@@ -86,7 +86,7 @@ def exact_windows(raw: Raw, days: int, *, ties_reversed: bool = False) -> Truth:
 
 def tied_count(raw: Raw, ids: Ints) -> int:
     """Return how many of `ids` share customer and second with another payment."""
-    pairs = np.rec.fromarrays([raw.customers, raw.seconds])
+    pairs = raw.customers * (int(raw.seconds.max()) + 1) + raw.seconds
     _, group, sizes = np.unique(pairs, return_inverse=True, return_counts=True)
     return int(np.isin(ids, raw.ids[sizes[group] > 1]).sum())
 
