@@ -289,7 +289,7 @@ class Oracle:
             return top(values)
         if aggregate == "seen":
             own = self.record.get(name)
-            return NAN if own is None else float(own in values)
+            return float(own is not None and own in values)
         if aggregate == "distinct":
             return len(set(values))
         if aggregate in ("median", "quantile"):

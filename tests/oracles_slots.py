@@ -169,7 +169,7 @@ def of_values(row: list[int], now: Event, chosen: list[Event], end_ms: int) -> f
     values = [stored_value for _, stored_value in timed]
     if kind is Aggregate.SEEN:
         own = now.cells[value]
-        return math.nan if own == MISSING else float(own in values)
+        return float(own != MISSING and own in values)
     if kind is Aggregate.TOP:
         undefined = not values or now.cells[match] == MISSING
         return math.nan if undefined else float(top(values) == now.cells[match])

@@ -72,6 +72,8 @@ EARLIER = ", '30d', including_current=False"
         ("is_missing(customer.top(mcc, '30d'))", 0.0),
         ("is_missing(customer.top(mcc, '36h', where=merchant_id == 'M2'))", 1.0),
         ("is_missing(terminal.top(mcc, '30d'))", 1.0),  # no terminal
+        ("customer.seen(merchant_id, '30d')", 1.0),
+        ("customer.seen(mcc, '30d')", 0.0),  # this record has none: that was never seen
         ("customer.rate(mcc == 5411, '30d')", 0.4),
         ("customer.rate(not mcc == 5411, '30d')", 0.6),  # absent: not equal to 5411
         ("customer.rate(mcc != 5411, '30d')", 0.0),  # absent: not different from 5411

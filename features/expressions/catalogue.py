@@ -181,7 +181,8 @@ _AGGREGATES = (
     ),
     AggregateCall(
         "seen", Aggregate.SEEN, Type.BOOL,
-        "Whether an event before this one has this record's value of the field.",
+        "Whether an event before this one has this record's value of the field; false where this "
+        "record has none.",
         'not customer.seen(merchant_id, "90d")', "field", ("field", "window"),
         excludes_current=True,
     ),
