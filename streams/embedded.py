@@ -19,8 +19,10 @@ from features.records import ENCODER
 from streams.committer import Committer
 from streams.emissions import Emission, Output
 from streams.log import PartitionedLog
+from streams.memory import MemoryBound
 from streams.partition import Write
 from streams.processor import Processor
+from streams.residency import Resident
 from streams.sinks import Sink
 from streams.store import PartitionChange, Store
 from streams.training import Training
@@ -40,6 +42,7 @@ class EmbeddedSettings:
     store_patience_ms: int = 30_000  # how long to wait for a store that is away before giving up
     id_key: bytes = DEFAULT_KEY
     emit_training: bool = True  # also write matured examples to the topic `training`
+    memory_mib_max: int | None = None  # of the process's resident set; idle state leaves memory
 
 
 class EmbeddedRuntime:
@@ -82,6 +85,9 @@ class EmbeddedRuntime:
         self._sequence = 0
         self._uncommitted_count = 0
         self._checkpointed_ns = self._now_ns()
+        self._generation = 0  # of the changes whose commit was begun last
+        bound_mib = self._settings.memory_mib_max
+        self._memory = MemoryBound(self.processor.residency, bound_mib) if bound_mib else None
         self.latency_ns = HdrHistogram(1_000, LATENCY_MAX_NS, 3)
         self.checkpoint_count = self._committed[TRAINER_PARTITION].get("checkpoints", 0)
         if not fresh:
@@ -105,6 +111,16 @@ class EmbeddedRuntime:
             }
         )
 
+    @property
+    def resident(self) -> Resident:
+        """What state is in memory, and what went out and came in."""
+        return self.processor.residency.now
+
+    @property
+    def over_bound_count(self) -> int:
+        """How many batches had to be taken over the memory bound."""
+        return self._memory.over_count if self._memory else 0
+
     def submit(self, topics: Sequence[str], keys: Sequence[str], values: Sequence[bytes]) -> None:
         """Append records to the log and decide everything that is unread."""
         self.log.append(topics, keys, values)
@@ -118,6 +134,7 @@ class EmbeddedRuntime:
         batch = self.processor.decode(raws)
         batch.first = self._sequence
         self._sequence += len(raws)
+        self._make_room(len(raws))
         self._load_missing(batch)
         self._decide(batch)
         now_ns = self._now_ns()
@@ -127,8 +144,20 @@ class EmbeddedRuntime:
         if (
             waited_ns >= self._settings.checkpoint_ms * 1_000_000
             or self._uncommitted_count >= self._settings.checkpoint_max_count
+            or (self._memory is not None and self._memory.is_checkpoint_due())
         ):
             self._begin_checkpoint()
+
+    def _make_room(self, row_count: int) -> None:
+        """Have idle state leave memory; wait for commits where it can't leave before them."""
+        if self._memory is None or self._memory.make_room(row_count):
+            return
+        self._finish_commit()
+        if self._memory.make_room(row_count):
+            return
+        self.checkpoint()
+        if not self._memory.make_room(row_count):
+            self._memory.note_over()
 
     def _load_missing(self, batch: Batch) -> None:
         while keys := self.processor.missing(batch):
@@ -169,11 +198,17 @@ class EmbeddedRuntime:
     def checkpoint(self) -> None:
         """Store everything decided so far; returns once the store has it."""
         self._begin_checkpoint()
+        self._finish_commit()
+
+    def _finish_commit(self) -> None:
         self._committer.finish()
+        self.processor.residency.confirmed(self._generation)
 
     def _begin_checkpoint(self) -> None:
         """Flush the sink, then send state and offsets of all partitions off in one script call."""
         self._sink.flush()
+        if self._memory is not None:
+            self._memory.look()
         positions: dict[str, dict[str, int]] = {owner: {} for owner in self._owned}
         for (topic, partition), offset in self.log.position().items():
             positions[str(partition)][topic] = offset
@@ -187,6 +222,9 @@ class EmbeddedRuntime:
             training_writes = self.training.changes()
             changes.append(self._change(TRAINER_PARTITION, positions, training_writes, []))
             self._committer.begin(changes)
+        # The commit before this one has ended well, or `begin` had raised.
+        self.processor.residency.confirmed(self._generation)
+        self._generation = self.processor.residency.generation
         self._committed = positions
         self._uncommitted_count = 0
         self._checkpointed_ns = self._now_ns()

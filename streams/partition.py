@@ -10,6 +10,7 @@ from actions.customers import CustomerState
 from features.columns import Cell, Cells, Kind, LabelCode
 from features.records import TrainingExample
 from online_models.delayed import PendingLabels
+from streams.customer_states import CustomerStates
 
 CLOCK_KEY = b"clock"
 CUSTOMER_PREFIX = b"customer:"
@@ -31,40 +32,37 @@ class Write(NamedTuple):
 class PartitionState:
     """State of one partition; everything here follows from its own input sequence alone."""
 
-    def __init__(self, pending: Mapping[str, PendingLabels]) -> None:
+    def __init__(self, pending: Mapping[str, PendingLabels], *, fresh: bool = False) -> None:
         self.clock_ms = 0
         self.pending = pending
         self.has_profiles = False  # whether any customer's profile has ever been seen
-        self._customers: dict[int, CustomerState] = {}
-        self._known_customers: set[int] = set()
-        self._dirty_customers: dict[int, None] = {}
+        self.customers = CustomerStates(fresh)
         self._clock_written_ms = 0
         self._pending_keys: dict[bytes, None] = {}
 
     def customer(self, key: int) -> CustomerState | None:
         """Return the state of a customer, or None where nothing is known of one."""
-        return self._customers.get(key)
+        return self.customers.get(key)
 
     def customer_for_change(self, key: int) -> CustomerState:
         """Return the state of a customer, made if need be, and write it at the next checkpoint."""
-        self._dirty_customers[key] = None
-        return self._customers.setdefault(key, CustomerState())
+        state = self.customers.get(key) or CustomerState()
+        self.customers.keep(key, state)
+        return state
 
     def keep_customer(self, key: int, state: CustomerState) -> None:
         """Keep a changed state and write it at the next checkpoint."""
-        self._dirty_customers[key] = None
-        self._customers[key] = state
+        self.customers.keep(key, state)
 
     def missing_customers(self, keys: NDArray[np.int64]) -> list[int]:
         """Return those of `keys` whose stored state has not been asked for yet."""
-        return [key for key in np.unique(keys).tolist() if key not in self._known_customers]
+        return self.customers.missing(np.unique(keys).tolist())
 
     def load_customer(self, key: int, blob: bytes | None) -> None:
         """Take a customer's stored state; None says that there is none."""
-        self._known_customers.add(key)
-        if blob is not None:
-            state = self._customers[key] = CustomerState.decode(blob)
-            self.has_profiles |= state.profile is not None
+        state = None if blob is None else CustomerState.decode(blob)
+        self.customers.load(key, state)
+        self.has_profiles |= state is not None and state.profile is not None
 
     def advance(
         self, kinds: NDArray[np.uint8], cells: Cells, inputs: Inputs
@@ -110,14 +108,13 @@ class PartitionState:
         for name, pending in self.pending.items():
             pending.append(events, times_ms, inputs[name][rows], before_ms[rows])
 
-    def changes(self) -> tuple[list[Write], list[bytes]]:
-        """Return writes and deletes since the last call."""
+    def changes(self, generation: int) -> tuple[list[Write], list[bytes]]:
+        """Return writes and deletes since the last call; `generation` is the number of these."""
         writes = [
-            Write(CUSTOMER_PREFIX + hex_key(key), 0, self._customers[key].encode())
-            for key in self._dirty_customers
+            Write(CUSTOMER_PREFIX + hex_key(key), 0, value)
+            for key, value in self.customers.changes(generation)
         ]
         deletes = []
-        self._dirty_customers.clear()
         before_count = len(self._pending_keys)
         for model, pending in self.pending.items():
             for name, value in pending.changes():

@@ -33,6 +33,7 @@ from online_models.versions import ModelVersion, untrained_version
 from streams.deciding import MODEL_EXTERNAL, ActionPass, Scored
 from streams.emissions import Decisions, Output
 from streams.partition import CUSTOMER_PREFIX, PartitionState, Write, hex_key, unhex_key
+from streams.residency import Residency
 
 HISTORY_PREFIX = b"history:"
 
@@ -84,7 +85,6 @@ class Processor:
     ) -> None:
         self.policy = policy
         self.plan = compile_policy(policy, hasher.one)
-        self._fresh = fresh
         self._history_prefixes = {
             entity.name: HISTORY_PREFIX + entity.name.encode() + b":"
             for entity in self.plan.entities
@@ -96,9 +96,12 @@ class Processor:
         self._actions = ActionPass(policy, self.plan)
         self._versions = self._current_versions()
         self.partitions = {
-            partition: PartitionState({m.name: _pending(policy, m) for m in policy.models})
+            partition: PartitionState(
+                {m.name: _pending(policy, m) for m in policy.models}, fresh=fresh
+            )
             for partition in partitions
         }
+        self.residency = Residency(self._engine, self.partitions.values())
 
     @property
     def rule_ids(self) -> tuple[str, ...]:
@@ -120,13 +123,13 @@ class Processor:
         Call `load` with what the store has and ask again until nothing is missing: a label's
         customer may tell of other entities.
         """
-        if self._fresh:
-            return []
         keys = [
             StateKey(owner.partition, self._history_prefixes[owner.entity] + hex_key(owner.key))
             for owner in self._engine.missing(batch.kinds, batch.cells, batch.partitions)
         ]
         for partition, state in self.partitions.items():
+            if state.customers.fresh:
+                continue
             rows = (batch.partitions == partition) & (batch.kinds != Kind.REFUSED)
             for customer in state.missing_customers(batch.cells[Cell.CUSTOMER_ID, rows]):
                 keys.append(StateKey(partition, CUSTOMER_PREFIX + hex_key(customer)))
@@ -210,13 +213,16 @@ class Processor:
         return examples
 
     def changes(self) -> dict[int, PartitionWrites]:
-        """Return, by partition, what changed since the last call."""
+        """Return, by partition, what changed since the last call.
+
+        Say `residency.confirmed` once it is stored, with what `residency.generation` is now.
+        """
         found = {partition: PartitionWrites([], []) for partition in self.partitions}
         for (partition, entity, key), offset, value in self._engine.changes():
             name = self._history_prefixes[entity] + hex_key(key)
             found[partition].writes.append(Write(name, offset, value))
         for partition, state in self.partitions.items():
-            writes, deletes = state.changes()
+            writes, deletes = state.changes(self.residency.generation)
             found[partition].writes.extend(writes)
             found[partition].deletes.extend(deletes)
         return found
