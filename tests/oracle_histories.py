@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from fractions import Fraction
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +13,22 @@ from features.histories import Change, EntityKey, FeatureEngine
 from features.plan import Aggregate, Comparison, Entity, Plan, Program, SlotField
 
 LEAD = (int(Cell.TS_MS), int(Cell.EVENT_ID), int(Cell.LABEL))
-NO_WHERE: tuple[tuple[int, int, int], ...] = ()
-Where = tuple[tuple[int, int, int], ...]
-Slot = tuple[int, Aggregate, int, int, int, Where, bool]
+Term = tuple[int, int, int]  # cell, comparison, constant
+Where = tuple[Term | tuple[Term, ...], ...]  # a term alone is a clause of its own
+NO_WHERE: Where = ()
 Event = dict[int, int]
 Rows = tuple[NDArray[np.uint8], Cells, NDArray[np.uint16]]
 Store = dict[EntityKey, bytearray]
+
+
+class Slot(NamedTuple):
+    entity: int
+    aggregate: Aggregate
+    value: int
+    window_ms: int
+    delay_ms: int
+    where: Where
+    including_current: bool
 
 
 def make_entity(name: str, key: Cell, shared: bool, *cells: int) -> Entity:
@@ -26,20 +37,28 @@ def make_entity(name: str, key: Cell, shared: bool, *cells: int) -> Entity:
 
 def make_plan(
     entities: tuple[Entity, ...],
-    slots: Iterable[Slot],
+    slots: Iterable[tuple[Any, ...]],
     reach_ms: int = 1 << 40,
     event_cap: int = 4096,
 ) -> Plan:
-    """`slots`: (entity, aggregate, value cell, window, delay, where, including current)."""
+    """`slots`: the fields of `Slot`."""
     rows: list[list[int]] = []
     terms: list[tuple[int, ...]] = []
     texts: list[str] = []
-    for slot in slots:
-        entity, aggregate, value, window_ms, delay_ms, where, including = slot
-        first = len(terms)
-        terms.extend((*term, 1) for term in where)
-        lead = [entity, aggregate, value, window_ms, delay_ms, first, len(terms), int(including)]
-        rows.append([*lead, 0, -1, 0, 0, 0])
+    for given in slots:
+        slot = Slot(*given)
+        row = [0] * len(SlotField)
+        row[SlotField.ENTITY] = slot.entity
+        row[SlotField.AGGREGATE] = slot.aggregate
+        row[SlotField.VALUE] = slot.value
+        row[SlotField.WINDOW_MS] = slot.window_ms
+        row[SlotField.DELAY_MS] = slot.delay_ms
+        row[SlotField.TERM_FROM] = len(terms)
+        terms.extend(term_rows(slot.where))
+        row[SlotField.TERM_TO] = len(terms)
+        row[SlotField.INCLUDING_CURRENT] = slot.including_current
+        row[SlotField.MATCH] = -1
+        rows.append(row)
         texts.append(repr(slot))
     program = Program(
         np.zeros((0, 4), np.int64), np.zeros(0), np.zeros(0, np.int64), 0, dict[str, int]()
@@ -55,6 +74,14 @@ def make_plan(
         reach_ms,
         event_cap,
     )
+
+
+def term_rows(where: Where) -> Iterable[tuple[int, int, int, int]]:
+    """Yield rows of TermField."""
+    for clause in where:
+        terms = [clause] if isinstance(clause[0], int) else list(clause)
+        for i, term in enumerate(terms, start=1):
+            yield (*term, int(i == len(terms)))
 
 
 def make_rows(rows: Iterable[tuple[Kind, int, Event]]) -> Rows:
@@ -157,13 +184,13 @@ class Oracle:
     def _value(self, slot: list[int], events: list[Event], current: Event, cells: Event) -> float:
         newest_ts = current[Cell.TS_MS] - slot[SlotField.DELAY_MS]
         oldest_ts = newest_ts - slot[SlotField.WINDOW_MS]
-        terms = self.plan.terms[slot[SlotField.TERM_FROM] : slot[SlotField.TERM_TO]].tolist()
+        where = self.plan.terms[slot[SlotField.TERM_FROM] : slot[SlotField.TERM_TO]].tolist()
         window = [
             e
             for e in sorted(events, key=_order)
             if oldest_ts < e[Cell.TS_MS] <= newest_ts
             and (slot[SlotField.INCLUDING_CURRENT] or e is not current)
-            and all(_holds(e[cell], compare, constant) for cell, compare, constant, _ in terms)
+            and meets(e, where)
         ]
         cell = slot[SlotField.VALUE]
         if cell >= 0:
@@ -178,7 +205,19 @@ def _order(event: Event) -> tuple[int, int]:
     return event[Cell.TS_MS], event[Cell.EVENT_ID]
 
 
+def meets(event: Event, terms: list[list[int]]) -> bool:
+    """Say whether every clause has a term that holds of the event."""
+    clauses: list[list[bool]] = [[]]
+    for cell, compare, constant, ends in terms:
+        clauses[-1].append(_holds(event[cell], compare, constant))
+        if ends:
+            clauses.append([])
+    return all(any(clause) for clause in clauses[:-1])
+
+
 def _holds(value: int, compare: int, constant: int) -> bool:
+    if constant == MISSING and compare == Comparison.EQ:
+        return value == MISSING
     if value == MISSING:
         return False
     return {

@@ -31,9 +31,10 @@ def _wheres(draw: st.DrawFn, labels: bool) -> Where:
     term = st.tuples(
         st.sampled_from([int(c) for c in cells]),
         st.sampled_from([int(c) for c in Comparison]),
-        st.integers(-1, 3),
+        st.sampled_from([-1, 0, 1, 2, 3, int(MISSING)]),
     )
-    return tuple(draw(st.lists(term, max_size=2)))
+    clause = st.one_of(term, st.lists(term, min_size=1, max_size=3).map(tuple))
+    return tuple(draw(st.lists(clause, max_size=3)))
 
 
 @st.composite
@@ -44,7 +45,7 @@ def _slots(draw: st.DrawFn, labels: bool) -> Slot:
         values = [-1]
     elif aggregate == Aggregate.SINCE:
         values.append(-1)
-    return (
+    return Slot(
         draw(st.integers(0, len(ENTITIES) - 1)),
         aggregate,
         draw(st.sampled_from(values)),

@@ -17,6 +17,7 @@ from tests.oracle_histories import (
     Rows,
     Slot,
     label,
+    make_entity,
     make_plan,
     make_rows,
     part,
@@ -57,6 +58,13 @@ WHERES = {
     "all": NO_WHERE,
     "one": ((AMOUNT, int(Comparison.GT), 0),),
     "two": ((int(Cell.CHANNEL), int(Comparison.NE), 1), FRAUD_TERM),
+    "either": (((int(Cell.CHANNEL), int(Comparison.EQ), 2), (AMOUNT, int(Comparison.LT), 2)),),
+    "missing": ((AMOUNT, int(Comparison.EQ), int(MISSING)),),
+    "clauses": (
+        ((AMOUNT, int(Comparison.EQ), int(MISSING)), (AMOUNT, int(Comparison.GE), 2)),
+        ((int(Cell.CHANNEL), int(Comparison.EQ), 0), (int(Cell.CHANNEL), int(Comparison.EQ), 2)),
+        (int(Cell.LABEL), int(Comparison.NE), int(LabelCode.FRAUD)),
+    ),
 }
 
 
@@ -96,6 +104,36 @@ def test_a_term_compares_raw_cells_and_is_false_of_a_missing_one(comparison: Com
     counts = {"EQ": 1.0, "NE": 2.0, "LT": 1.0, "LE": 2.0, "GT": 1.0, "GE": 2.0}
     values = FeatureEngine(plan, [0]).update(*rows).values
     assert values[0, -1] == counts[comparison.name]
+
+
+def test_clauses_by_hand() -> None:
+    country, mcc = int(Cell.COUNTRY), int(Cell.MCC)
+    equal, above = int(Comparison.EQ), int(Comparison.GT)
+    abroad_or_unknown = ((country, equal, 2), (country, equal, int(MISSING)))
+    large_or_gambling = ((AMOUNT, above, 10), (mcc, equal, 7995))
+    wheres = [
+        (abroad_or_unknown,),
+        (large_or_gambling,),
+        (abroad_or_unknown, large_or_gambling),
+        (abroad_or_unknown, large_or_gambling, (AMOUNT, above, 5)),
+        ((country, int(Comparison.NE), int(MISSING)),),
+        ((mcc, equal, int(MISSING)), (mcc, above, 0)),
+    ]
+    slots = [(CUSTOMER, Aggregate.COUNT, -1, 100, 0, where, True) for where in wheres]
+    plan = make_plan(
+        (make_entity("customer", Cell.CUSTOMER_ID, False, country, mcc, AMOUNT),), slots
+    )
+    listed = [
+        {"country": 1, "amount": 20},
+        {"country": 2, "amount": 20},
+        {"amount": 20, "mcc": 1},
+        {"country": 2, "amount": 3},
+        {"amount": 3, "mcc": 7995},
+        {"country": 1, "mcc": 7995},
+    ]
+    rows = make_rows(transaction(0, 1, i, customer_id=1, **f) for i, f in enumerate(listed))
+    values = FeatureEngine(plan, [0]).update(*rows).values
+    assert values[:, -1].tolist() == [4, 5, 3, 2, 4, 0]
 
 
 def test_a_window_by_hand() -> None:

@@ -5,7 +5,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from features.columns import MISSING, Cell
+from features.columns import Cell
+from features.kernels.conditions import (
+    Condition,
+    cells_of,
+    condition_of,
+    is_present,
+    needs_of,
+    ranges_of,
+)
 from features.kernels.layout import (
     NOT_REACHED,
     SAME_CUSTOMER,
@@ -18,7 +26,7 @@ from features.kernels.layout import (
     RangeField,
     Table,
 )
-from features.plan import Aggregate, Comparison, Plan, SlotField
+from features.plan import Aggregate, Plan, SlotField
 
 
 def compile_layout(plan: Plan) -> Layout:
@@ -115,7 +123,7 @@ class _Family(NamedTuple):
     """What slots must have in common to be found together."""
 
     value: int
-    ranges: tuple[tuple[int, int, int, int], ...]
+    ranges: tuple[tuple[int, ...], ...]
     delay_ms: int
     including_current: int
     method: int
@@ -124,15 +132,14 @@ class _Family(NamedTuple):
 
 def _family(plan: Plan, slot: int, kept: tuple[int, ...], delay_ms: int) -> _Family:
     aggregate, value = plan.slots[slot, SlotField.AGGREGATE], _value(plan, slot)
-    terms = list(_terms(plan, slot))
+    condition = _where(plan, slot)
     if aggregate in (Aggregate.LAST, Aggregate.SINCE) and value >= 0:
         # That the value is known is one more condition: slots that ask for several values of the
         # same newest event, such as its latitude and longitude, are then found by one search.
-        terms.append((value, int(Comparison.GT), int(MISSING)))
-        value = -1
+        condition, value = (*condition, is_present(value)), -1
     return _Family(
         value,
-        _ranges(terms, kept),
+        ranges_of(condition, kept),
         delay_ms,
         int(plan.slots[slot, SlotField.INCLUDING_CURRENT]),
         int(_method(plan, slot)),
@@ -142,41 +149,8 @@ def _family(plan: Plan, slot: int, kept: tuple[int, ...], delay_ms: int) -> _Fam
 
 def _needs(family: _Family, kept: tuple[int, ...]) -> int:
     """Return the bitmap of the columns that must hold a value for an event to qualify."""
-    columns = {row[RangeField.COLUMN] for row in family.ranges}
-    if family.value >= 0:
-        columns.add(kept.index(family.value))
-    return sum(1 << column for column in columns)
-
-
-def _ranges(
-    terms: list[tuple[int, int, int]], kept: tuple[int, ...]
-) -> tuple[tuple[int, int, int, int], ...]:
-    """Return terms as rows of RangeField; conditions on one cell become one range."""
-    lowest, highest = int(MISSING) + 1, np.iinfo(np.int64).max
-    found: dict[int, tuple[int, int]] = {}
-    excluded: list[tuple[int, int, int, int]] = []
-    for cell, comparison, constant in terms:
-        column = kept.index(cell)
-        low, high = found.get(column, (lowest, highest))
-        match Comparison(comparison):
-            case Comparison.NE:
-                excluded.append((column, constant, constant, 1))
-                continue
-            case Comparison.EQ:
-                low, high = max(low, constant), min(high, constant)
-            case Comparison.LT:
-                # Nothing is below the lowest value: the range stays empty, and in 64 bits.
-                high = min(high, max(constant, lowest) - 1)
-            case Comparison.LE:
-                high = min(high, constant)
-            case Comparison.GT:
-                low = max(low, min(constant, highest - 1) + 1)
-                high = high if constant < highest else lowest - 1
-            case Comparison.GE:
-                low = max(low, constant)
-        found[column] = (low, high)
-    plain = [(column, low, high, 0) for column, (low, high) in found.items()]
-    return tuple(sorted({*plain, *excluded}))
+    needs = needs_of(family.ranges)
+    return needs if family.value < 0 else needs | 1 << kept.index(family.value)
 
 
 def _value(plan: Plan, slot: int) -> int:
@@ -190,21 +164,20 @@ def _method(plan: Plan, slot: int) -> Method:
     aggregate = plan.slots[slot, SlotField.AGGREGATE]
     if aggregate in (Aggregate.SEEN, Aggregate.SINCE, Aggregate.LAST):
         return Method.SEARCH
-    if aggregate == Aggregate.COUNT and not _terms(plan, slot):
+    if aggregate == Aggregate.COUNT and not _where(plan, slot):
         return Method.ENDS
     if aggregate in (Aggregate.COUNT, Aggregate.SUM, Aggregate.MEAN):
         return Method.TALLY
     return Method.GATHER
 
 
-def _terms(plan: Plan, slot: int) -> tuple[tuple[int, int, int], ...]:
+def _where(plan: Plan, slot: int) -> Condition:
     row = plan.slots[slot]
-    terms = plan.terms[int(row[SlotField.TERM_FROM]) : int(row[SlotField.TERM_TO])]
-    return tuple((int(cell), int(compare), int(constant)) for cell, compare, constant, _ in terms)
+    return condition_of(plan, int(row[SlotField.TERM_FROM]), int(row[SlotField.TERM_TO]))
 
 
 def _cells_read(plan: Plan, slot: int) -> set[int]:
-    cells = {cell for cell, _, _ in _terms(plan, slot)}
+    cells = cells_of(_where(plan, slot))
     value = _value(plan, slot)
     return cells if value < 0 else cells | {value}
 

@@ -49,7 +49,7 @@ class FamilyField(IntEnum):
     MEMBER_FROM = 6  # members stand with the widest window first
     MEMBER_TO = 7
     METHOD = 8
-    NEEDS = 9  # bitmap of the columns without which no event qualifies
+    NEEDS = 9  # bitmap of the columns that every qualifying event has a value in
 
 
 class Method(IntEnum):
@@ -71,16 +71,17 @@ class MemberField(IntEnum):
 
 
 class RangeField(IntEnum):
-    """Columns of `Layout.terms`: an event qualifies if its value lies in [LOW, HIGH], or not in it.
+    """Columns of `Layout.terms`: a term holds if the value lies in [LOW, HIGH], or not in it.
 
-    Every comparison is such a range, so the kernels need no branch to tell them apart. A MISSING
-    value never qualifies.
+    Every comparison is such a range, so the kernels need no branch to tell them apart. Of a
+    MISSING value only the range [MISSING, MISSING] holds.
     """
 
     COLUMN = 0
     LOW = 1
     HIGH = 2
     NEGATED = 3
+    ENDS_CLAUSE = 4  # an event qualifies if in every clause some term holds
 
 
 class HistoryField(IntEnum):
