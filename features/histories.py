@@ -123,7 +123,10 @@ class FeatureEngine:
             positions=np.zeros(len(self._layout.bounds), dtype=np.int64),
             starts=np.zeros(len(self._layout.members), dtype=np.int64),
             values=np.zeros(event_count_max, dtype=np.int64),
+            times=np.zeros(event_count_max, dtype=np.int64),
+            ranked=np.zeros(event_count_max, dtype=np.int64),
             distinct=np.zeros((2 * event_count_max, 2), dtype=np.int64),
+            tallies=np.zeros(2 * event_count_max, dtype=np.int64),
         )
 
     @property

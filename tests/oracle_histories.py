@@ -1,5 +1,6 @@
 """The slow, obvious truth about histories: plain lists of all arrivals, searched from scratch."""
 
+import itertools
 import math
 from collections.abc import Iterable
 from fractions import Fraction
@@ -29,6 +30,9 @@ class Slot(NamedTuple):
     delay_ms: int
     where: Where
     including_current: bool
+    parameter: int = 0
+    match: int = -1
+    run: Where = ()
 
 
 def make_entity(name: str, key: Cell, shared: bool, *cells: int) -> Entity:
@@ -57,7 +61,11 @@ def make_plan(
         terms.extend(term_rows(slot.where))
         row[SlotField.TERM_TO] = len(terms)
         row[SlotField.INCLUDING_CURRENT] = slot.including_current
-        row[SlotField.MATCH] = -1
+        row[SlotField.PARAMETER] = slot.parameter
+        row[SlotField.MATCH] = slot.match
+        row[SlotField.RUN_FROM] = len(terms)
+        terms.extend(term_rows(slot.run))
+        row[SlotField.RUN_TO] = len(terms)
         rows.append(row)
         texts.append(repr(slot))
     program = Program(
@@ -192,13 +200,62 @@ class Oracle:
             and (slot[SlotField.INCLUDING_CURRENT] or e is not current)
             and meets(e, where)
         ]
-        cell = slot[SlotField.VALUE]
+        kind, cell = Aggregate(slot[SlotField.AGGREGATE]), slot[SlotField.VALUE]
+        if kind in (Aggregate.STREAK, Aggregate.STREAK_AGE):
+            run = self.plan.terms[slot[SlotField.RUN_FROM] : slot[SlotField.RUN_TO]].tolist()
+            met = list(itertools.takewhile(lambda e: meets(e, run), reversed(window)))
+            if kind == Aggregate.STREAK:
+                return float(len(met))
+            return float(current[Cell.TS_MS] - met[-1][Cell.TS_MS]) if met else math.nan
         if cell >= 0:
             window = [e for e in window if e[cell] != MISSING]
-        if slot[SlotField.AGGREGATE] == Aggregate.SINCE:
+        if kind == Aggregate.SINCE:
             return float(current[Cell.TS_MS] - window[-1][Cell.TS_MS]) if window else math.nan
         values = [e[cell] if cell >= 0 else 0 for e in window]
-        return aggregate(Aggregate(slot[SlotField.AGGREGATE]), values, cells.get(cell, MISSING))
+        ages_ms = [newest_ts - e[Cell.TS_MS] for e in window]
+        if kind == Aggregate.EWMA:
+            return ewma(values, ages_ms, slot[SlotField.PARAMETER])
+        if kind == Aggregate.TREND:
+            return trend(values, ages_ms)
+        if kind == Aggregate.QUANTILE:
+            return quantile(values, slot[SlotField.PARAMETER])
+        if kind == Aggregate.TOP:
+            return top(values, cells[slot[SlotField.MATCH]])
+        return aggregate(kind, values, cells.get(cell, MISSING))
+
+
+def ewma(values: list[int], ages_ms: list[int], half_life_ms: int) -> float:
+    weights = [Fraction(0.5 ** (age_ms / half_life_ms)) for age_ms in ages_ms]
+    if not values:
+        return math.nan
+    return float(sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights))
+
+
+def trend(values: list[int], ages_ms: list[int]) -> float:
+    """Return the slope of the least-squares line, its times in days, with exact fractions."""
+    if len(set(ages_ms)) < 2:
+        return math.nan
+    days = [Fraction(-age_ms, 86_400_000) for age_ms in ages_ms]
+    mean_day, mean = Fraction(sum(days), len(days)), Fraction(sum(values), len(values))
+    covariance = sum((d - mean_day) * (v - mean) for d, v in zip(days, values, strict=True))
+    return float(covariance / sum((d - mean_day) ** 2 for d in days))
+
+
+def quantile(values: list[int], share: int) -> float:
+    """Return the point `share` millionths along the line through the sorted values."""
+    if not values:
+        return math.nan
+    ranked, at = sorted(values), Fraction((len(values) - 1) * share, 1_000_000)
+    below, above = ranked[math.floor(at)], ranked[math.ceil(at)]
+    return float(below + (above - below) * (at - math.floor(at)))
+
+
+def top(values: list[int], wanted: int) -> float:
+    if not values or wanted == MISSING:
+        return math.nan
+    most = max(values.count(value) for value in values)
+    newest = next(value for value in reversed(values) if values.count(value) == most)
+    return float(newest == wanted)
 
 
 def _order(event: Event) -> tuple[int, int]:

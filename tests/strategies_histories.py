@@ -39,12 +39,16 @@ def _wheres(draw: st.DrawFn, labels: bool) -> Where:
 
 @st.composite
 def _slots(draw: st.DrawFn, labels: bool) -> Slot:
-    aggregate = draw(st.sampled_from(list(Aggregate)[: Aggregate.DISTINCT + 1]))
+    aggregate = draw(st.sampled_from(list(Aggregate)))
     values = [int(c) for c in _VALUES] + ([int(Cell.LABEL)] if labels else [])
-    if aggregate == Aggregate.COUNT:
+    if aggregate in (Aggregate.COUNT, Aggregate.STREAK, Aggregate.STREAK_AGE):
         values = [-1]
     elif aggregate == Aggregate.SINCE:
         values.append(-1)
+    parameters = {
+        Aggregate.QUANTILE: [0, 250_000, 333_333, 500_000, 999_999, 1_000_000],
+        Aggregate.EWMA: [1, 7, 1_000],
+    }
     return Slot(
         draw(st.integers(0, len(ENTITIES) - 1)),
         aggregate,
@@ -53,6 +57,9 @@ def _slots(draw: st.DrawFn, labels: bool) -> Slot:
         draw(st.sampled_from([0, 0, 1, 6])),
         draw(_wheres(labels)),
         draw(st.booleans()),
+        draw(st.sampled_from(parameters.get(aggregate, [0]))),
+        draw(st.sampled_from(_VALUES)) if aggregate == Aggregate.TOP else -1,
+        draw(_wheres(labels)) if aggregate in (Aggregate.STREAK, Aggregate.STREAK_AGE) else (),
     )
 
 

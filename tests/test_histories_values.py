@@ -54,6 +54,8 @@ def test_values_equal_the_oracle_for_any_cut(
     assert np.concatenate(pieces, axis=1).tobytes() == values.tobytes()
 
 
+OF_EVENTS = (Aggregate.COUNT, Aggregate.SINCE, Aggregate.STREAK, Aggregate.STREAK_AGE)
+PARAMETERS = {Aggregate.QUANTILE: (0, 500_000, 900_000, 1_000_000), Aggregate.EWMA: (3, 50)}
 WHERES = {
     "all": NO_WHERE,
     "one": ((AMOUNT, int(Comparison.GT), 0),),
@@ -73,10 +75,17 @@ WHERES = {
 def test_every_aggregate_where_delay_and_including_current(entity: int, where: str) -> None:
     slots: list[Slot] = []
     for kind, delay_ms, including, window_ms in itertools.product(
-        list(Aggregate)[: Aggregate.DISTINCT + 1], (0, 5), (False, True), (0, 9, 1 << 62)
+        Aggregate, (0, 5), (False, True), (0, 9, 1 << 62)
     ):
-        cell = -1 if kind in (Aggregate.COUNT, Aggregate.SINCE) else AMOUNT
-        slots.append((entity, kind, cell, window_ms, delay_ms, WHERES[where], including))
+        cell = -1 if kind in OF_EVENTS else AMOUNT
+        match, run = -1, NO_WHERE
+        if kind == Aggregate.TOP:
+            cell = match = int(Cell.CHANNEL)
+        elif kind in (Aggregate.STREAK, Aggregate.STREAK_AGE):
+            run = ((AMOUNT, int(Comparison.GT), 0), (int(Cell.LABEL), int(Comparison.NE), 2))
+        for parameter in PARAMETERS.get(kind, (0,)):
+            window = (entity, kind, cell, window_ms, delay_ms, WHERES[where], including)
+            slots.append(Slot(*window, parameter, match, run))
     slots.append((entity, Aggregate.SINCE, AMOUNT, 20, 0, WHERES[where], False))
     slots.append((entity, Aggregate.DISTINCT, int(Cell.CHANNEL), 20, 0, WHERES[where], True))
     plan = make_plan(ENTITIES, slots)
@@ -218,11 +227,11 @@ def test_small_histories_are_exact_above_their_floor(
     engine = FeatureEngine(plan, [0, 1, 2], assume_fresh=True)
     for i in range(len(rows[0])):
         features = engine.update(*part(rows, i, i + 1))
-        for s, (number, _, _, window_ms, delay_ms, _, _) in enumerate(slots):
-            entity = plan.entities[number]
+        for s, slot in enumerate(slots):
+            entity = plan.entities[slot.entity]
             owner = EntityKey(int(rows[2][i]), entity.name, int(rows[1][entity.key, i]))
             floor_ts = engine.floor_ts(owner)
-            start_ms = rows[1][Cell.TS_MS, i] - window_ms - delay_ms
+            start_ms = int(rows[1][Cell.TS_MS, i]) - slot.window_ms - slot.delay_ms
             if floor_ts is None or start_ms >= floor_ts:
                 assert features.errors[s, 0] == 0
                 assert_matches(features.values[s, 0], expected[s, i])

@@ -6,14 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.columns import Cell
-from features.kernels.conditions import (
-    Condition,
-    cells_of,
-    condition_of,
-    is_present,
-    needs_of,
-    ranges_of,
-)
+from features.kernels.asked import cells_read, run_of, value_of, where_of
+from features.kernels.checks import check
+from features.kernels.conditions import is_present, needs_of, ranges_of
 from features.kernels.layout import (
     NOT_REACHED,
     SAME_CUSTOMER,
@@ -28,12 +23,23 @@ from features.kernels.layout import (
 )
 from features.plan import Aggregate, Plan, SlotField
 
+_METHODS = {
+    Aggregate.COUNT: Method.TALLY,
+    Aggregate.SUM: Method.TALLY,
+    Aggregate.MEAN: Method.TALLY,
+    Aggregate.SEEN: Method.SEARCH,
+    Aggregate.SINCE: Method.SEARCH,
+    Aggregate.LAST: Method.SEARCH,
+    Aggregate.EWMA: Method.SERIES,
+    Aggregate.TREND: Method.SERIES,
+    Aggregate.STREAK: Method.RUN,
+    Aggregate.STREAK_AGE: Method.RUN,
+}
+
 
 def compile_layout(plan: Plan) -> Layout:
     """Return the tables of `plan`; raises ValueError where the plan contradicts itself."""
-    if plan.event_cap < 1:
-        raise ValueError(f"event_cap: expected at least 1, got {plan.event_cap}")
-    _check_kept(plan)
+    check(plan)
     customer = _customer(plan)
     entities = np.zeros((len(plan.entities), len(EntityField)), dtype=np.int64)
     kept: list[int] = []
@@ -110,13 +116,16 @@ def _compile_entity(
                 len(members) + len(group),
                 family.method,
                 _needs(family, kept),
+                len(terms) + len(family.ranges),
+                len(terms) + len(family.ranges) + len(family.run),
             ]
         )
-        terms.extend(list(row) for row in family.ranges)
+        terms.extend(list(row) for row in (*family.ranges, *family.run))
         for s in sorted(group, key=lambda s: -spans[s][1]):
-            aggregate, value = int(plan.slots[s, SlotField.AGGREGATE]), _value(plan, s)
+            aggregate, value = int(plan.slots[s, SlotField.AGGREGATE]), value_of(plan, s)
             column = -1 if value < 0 else kept.index(value)
-            members.append([s, aggregate, bound_of[spans[s][1]], column])
+            parameter, match = plan.slots[s, [SlotField.PARAMETER, SlotField.MATCH]].tolist()
+            members.append([s, aggregate, bound_of[spans[s][1]], column, parameter, match])
 
 
 class _Family(NamedTuple):
@@ -128,11 +137,12 @@ class _Family(NamedTuple):
     including_current: int
     method: int
     matching: bool
+    run: tuple[tuple[int, ...], ...]
 
 
 def _family(plan: Plan, slot: int, kept: tuple[int, ...], delay_ms: int) -> _Family:
-    aggregate, value = plan.slots[slot, SlotField.AGGREGATE], _value(plan, slot)
-    condition = _where(plan, slot)
+    aggregate, value = plan.slots[slot, SlotField.AGGREGATE], value_of(plan, slot)
+    condition = where_of(plan, slot)
     if aggregate in (Aggregate.LAST, Aggregate.SINCE) and value >= 0:
         # That the value is known is one more condition: slots that ask for several values of the
         # same newest event, such as its latitude and longitude, are then found by one search.
@@ -144,6 +154,7 @@ def _family(plan: Plan, slot: int, kept: tuple[int, ...], delay_ms: int) -> _Fam
         int(plan.slots[slot, SlotField.INCLUDING_CURRENT]),
         int(_method(plan, slot)),
         bool(aggregate == Aggregate.SEEN),
+        ranges_of(run_of(plan, slot), kept),
     )
 
 
@@ -153,62 +164,11 @@ def _needs(family: _Family, kept: tuple[int, ...]) -> int:
     return needs if family.value < 0 else needs | 1 << kept.index(family.value)
 
 
-def _value(plan: Plan, slot: int) -> int:
-    """Return the cell that a slot aggregates; COUNT has none, whatever the plan says."""
-    if plan.slots[slot, SlotField.AGGREGATE] == Aggregate.COUNT:
-        return -1
-    return int(plan.slots[slot, SlotField.VALUE])
-
-
 def _method(plan: Plan, slot: int) -> Method:
-    aggregate = plan.slots[slot, SlotField.AGGREGATE]
-    if aggregate in (Aggregate.SEEN, Aggregate.SINCE, Aggregate.LAST):
-        return Method.SEARCH
-    if aggregate == Aggregate.COUNT and not _where(plan, slot):
+    aggregate = Aggregate(int(plan.slots[slot, SlotField.AGGREGATE]))
+    if aggregate == Aggregate.COUNT and not where_of(plan, slot):
         return Method.ENDS
-    if aggregate in (Aggregate.COUNT, Aggregate.SUM, Aggregate.MEAN):
-        return Method.TALLY
-    return Method.GATHER
-
-
-def _where(plan: Plan, slot: int) -> Condition:
-    row = plan.slots[slot]
-    return condition_of(plan, int(row[SlotField.TERM_FROM]), int(row[SlotField.TERM_TO]))
-
-
-def _cells_read(plan: Plan, slot: int) -> set[int]:
-    cells = cells_of(_where(plan, slot))
-    value = _value(plan, slot)
-    return cells if value < 0 else cells | {value}
-
-
-def _check_kept(plan: Plan) -> None:
-    lead = (int(Cell.TS_MS), int(Cell.EVENT_ID), int(Cell.LABEL))
-    for entity in plan.entities:
-        rest = [int(cell) for cell in entity.kept[3:]]
-        valid = tuple(entity.kept[:3]) == lead and rest == sorted(set(rest) - set(lead))
-        if not valid or any(not 0 <= cell < 63 for cell in rest):
-            raise ValueError(
-                f"entity {entity.name}: expected kept cells {lead} and then ascending cells "
-                f"from 0 to 62, got {entity.kept}"
-            )
-    for slot, row in enumerate(plan.slots):
-        text, number = plan.slot_texts[slot], int(row[SlotField.ENTITY])
-        if not 0 <= number < len(plan.entities):
-            raise ValueError(f"slot `{text}`: expected one of {len(plan.entities)} entities")
-        if row[SlotField.WINDOW_MS] < 0 or row[SlotField.DELAY_MS] < 0:
-            raise ValueError(f"slot `{text}`: expected a window and delay of at least 0 ms")
-        if _value(plan, slot) < 0 and row[SlotField.AGGREGATE] not in (
-            Aggregate.COUNT,
-            Aggregate.SINCE,
-        ):
-            raise ValueError(f"slot `{text}`: expected a cell to aggregate, got none")
-        lacking = sorted(_cells_read(plan, slot) - set(plan.entities[number].kept))
-        if lacking:
-            names = ", ".join(Cell(cell).name for cell in lacking)
-            raise ValueError(
-                f"slot `{text}`: entity {plan.entities[number].name} doesn't keep {names}"
-            )
+    return _METHODS.get(aggregate, Method.GATHER)
 
 
 def _customer(plan: Plan) -> int:
@@ -220,7 +180,7 @@ def _customer(plan: Plan) -> int:
 def _label_key(plan: Plan, number: int, customer: int) -> int:
     """Return where the customer's history keeps the key of an entity that needs labels."""
     needed = any(
-        Cell.LABEL in _cells_read(plan, slot)
+        Cell.LABEL in cells_read(plan, slot)
         for slot, row in enumerate(plan.slots)
         if row[SlotField.ENTITY] == number
     )

@@ -62,12 +62,7 @@ def update(
                         state.partials, state.dirty, control, state.arena, entity, key, cells, row,
                         partition,
                     )  # fmt: skip
-                compute(
-                    entities, layout.bounds, layout.families, layout.members, layout.terms,
-                    state.histories, state.arena, control, scratch.positions, scratch.starts,
-                    scratch.values, scratch.distinct, entity, history, position, cells, row,
-                    slot_values,
-                )  # fmt: skip
+                compute(layout, state, scratch, entity, history, position, cells, row, slot_values)
                 note_truncated(
                     entities, layout.bounds, layout.families, layout.members, state.histories,
                     entity, history, cells[Cell.TS_MS, row], row, errors,

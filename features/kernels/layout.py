@@ -50,6 +50,8 @@ class FamilyField(IntEnum):
     MEMBER_TO = 7
     METHOD = 8
     NEEDS = 9  # bitmap of the columns that every qualifying event has a value in
+    RUN_FROM = 10  # of runs: the terms that every event of the run meets
+    RUN_TO = 11
 
 
 class Method(IntEnum):
@@ -59,6 +61,8 @@ class Method(IntEnum):
     SEARCH = 1  # SEEN, or SINCE and LAST: from the newest event back to the first that qualifies
     GATHER = 2  # all others: the values of every qualifying event, side by side
     TALLY = 3  # COUNT, SUM and MEAN: how many events qualify, and the sum of their values
+    SERIES = 4  # EWMA and TREND: as GATHER, with the times beside the values
+    RUN = 5  # STREAK and STREAK_AGE: from the newest event back to the first that breaks the run
 
 
 class MemberField(IntEnum):
@@ -68,6 +72,8 @@ class MemberField(IntEnum):
     AGGREGATE = 1
     LOW_BOUND = 2
     COLUMN = 3  # of LAST: the column of its value
+    PARAMETER = 4  # of QUANTILE and EWMA
+    MATCH = 5  # of TOP: the cell of the current record
 
 
 class RangeField(IntEnum):
@@ -165,4 +171,7 @@ class Scratch(NamedTuple):
     positions: Table  # (bounds,)
     starts: Table  # (members,)
     values: Table  # (event_cap,)
+    times: Table  # (event_cap,): beside `values`
+    ranked: Table  # (event_cap,): values of one window, in any order
     distinct: Table  # (power of two >= 2 * event_cap, 2): value, generation
+    tallies: Table  # beside `distinct`: how often the value was met
