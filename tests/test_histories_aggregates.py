@@ -8,6 +8,7 @@ import pytest
 from features.columns import MISSING, Cell, LabelCode
 from features.histories import FeatureEngine
 from features.plan import Aggregate, Comparison
+from tests.oracle_aggregates import trend
 from tests.oracle_histories import (
     NO_WHERE,
     Slot,
@@ -17,7 +18,6 @@ from tests.oracle_histories import (
     make_plan,
     make_rows,
     transaction,
-    trend,
 )
 
 AMOUNT, MCC = int(Cell.AMOUNT), int(Cell.MCC)

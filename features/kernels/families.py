@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from features.columns import Cell
+from features.columns import Cell, Kind
 from features.kernels.asked import cells_read, run_of, value_of, where_of
 from features.kernels.checks import check
 from features.kernels.conditions import is_present, needs_of, ranges_of
@@ -21,6 +21,7 @@ from features.kernels.layout import (
     RangeField,
     Table,
 )
+from features.kernels.stages import compile_stages, stage_count
 from features.plan import Aggregate, Plan, SlotField
 
 _METHODS = {
@@ -47,6 +48,7 @@ def compile_layout(plan: Plan) -> Layout:
     families: list[list[int]] = []
     members: list[list[int]] = []
     terms: list[list[int]] = []
+    spans = np.zeros((len(plan.entities), stage_count(plan) + 1), dtype=np.int64)
     for number, entity in enumerate(plan.entities):
         row = entities[number]
         row[EntityField.KEY_CELL] = entity.key
@@ -56,9 +58,11 @@ def compile_layout(plan: Plan) -> Layout:
         row[EntityField.KEPT_COUNT] = len(entity.kept)
         row[EntityField.LABEL_KEY] = _label_key(plan, number, customer)
         row[EntityField.CELLS] = sum(1 << cell for cell in entity.kept)
+        row[EntityField.KIND] = entity.kind
         row[EntityField.BOUND_FROM] = len(bounds)
         row[EntityField.FAMILY_FROM] = len(families)
-        _compile_entity(plan, number, bounds, families, members, terms)
+        stages = _compile_entity(plan, number, bounds, families, members, terms)
+        spans[number] = len(families) - len(stages) + np.searchsorted(stages, range(spans.shape[1]))
         row[EntityField.BOUND_TO] = len(bounds)
         row[EntityField.FAMILY_TO] = len(families)
         kept.extend(entity.kept)
@@ -69,7 +73,10 @@ def compile_layout(plan: Plan) -> Layout:
         families=_table(families, len(FamilyField)),
         members=_table(members, len(MemberField)),
         terms=_table(terms, len(RangeField)),
+        spans=spans,
+        **compile_stages(plan)._asdict(),
         reach_ms=min(plan.reach_ms, SPAN_MS_MAX),
+        repeat_horizon_ms=min(plan.repeat_horizon_ms, SPAN_MS_MAX),
         event_cap=plan.event_cap,
         customer=customer,
     )
@@ -92,8 +99,11 @@ def _compile_entity(
     families: list[list[int]],
     members: list[list[int]],
     terms: list[list[int]],
-) -> None:
-    """Append the bounds, families, members and terms of one entity to the tables."""
+) -> list[int]:
+    """Append the bounds, families, members and terms of one entity to the tables.
+
+    Returns the stages of the families, in ascending order.
+    """
     kept = plan.entities[number].kept
     slots = [int(s) for s in np.flatnonzero(plan.slots[:, SlotField.ENTITY] == number)]
     spans = {s: _span_ms(plan.slots[s]) for s in slots}
@@ -103,7 +113,8 @@ def _compile_entity(
     groups: dict[_Family, list[int]] = {}
     for s in slots:
         groups.setdefault(_family(plan, s, kept, spans[s][0]), []).append(s)
-    for family, group in groups.items():
+    ordered = sorted(groups.items(), key=lambda item: item[0].stage)
+    for family, group in ordered:
         families.append(
             [
                 family.value,
@@ -126,6 +137,7 @@ def _compile_entity(
             column = -1 if value < 0 else kept.index(value)
             parameter, match = plan.slots[s, [SlotField.PARAMETER, SlotField.MATCH]].tolist()
             members.append([s, aggregate, bound_of[spans[s][1]], column, parameter, match])
+    return [family.stage for family, _ in ordered]
 
 
 class _Family(NamedTuple):
@@ -138,6 +150,7 @@ class _Family(NamedTuple):
     method: int
     matching: bool
     run: tuple[tuple[int, ...], ...]
+    stage: int
 
 
 def _family(plan: Plan, slot: int, kept: tuple[int, ...], delay_ms: int) -> _Family:
@@ -155,6 +168,7 @@ def _family(plan: Plan, slot: int, kept: tuple[int, ...], delay_ms: int) -> _Fam
         int(_method(plan, slot)),
         bool(aggregate == Aggregate.SEEN),
         ranges_of(run_of(plan, slot), kept),
+        int(plan.slots[slot, SlotField.STAGE]),
     )
 
 
@@ -173,12 +187,18 @@ def _method(plan: Plan, slot: int) -> Method:
 
 def _customer(plan: Plan) -> int:
     """Return the entity that labels are joined through: a local one where there is a choice."""
-    found = [i for i, entity in enumerate(plan.entities) if entity.key == Cell.CUSTOMER_ID]
+    found = [
+        i
+        for i, entity in enumerate(plan.entities)
+        if entity.key == Cell.CUSTOMER_ID and entity.kind == Kind.TRANSACTION
+    ]
     return min(found, key=lambda i: (plan.entities[i].shared, i), default=-1)
 
 
 def _label_key(plan: Plan, number: int, customer: int) -> int:
     """Return where the customer's history keeps the key of an entity that needs labels."""
+    if plan.entities[number].kind != Kind.TRANSACTION:
+        return NOT_REACHED  # what its labels say was in the records themselves
     needed = any(
         Cell.LABEL in cells_read(plan, slot)
         for slot, row in enumerate(plan.slots)

@@ -35,6 +35,7 @@ class EntityField(IntEnum):
     FAMILY_TO = 8
     LABEL_KEY = 9  # column of the customer's block that holds this entity's key
     CELLS = 10  # bitmap of the kept cells
+    KIND = 11  # of the records that its histories hold
 
 
 class FamilyField(IntEnum):
@@ -90,6 +91,36 @@ class RangeField(IntEnum):
     ENDS_CLAUSE = 4  # an event qualifies if in every clause some term holds
 
 
+class StageField(IntEnum):
+    """Columns of `Layout.stages`: a program, as ranges of the tables that all programs share."""
+
+    CODE_FROM = 0
+    CODE_TO = 1
+    FLOAT_FROM = 2
+    FLOAT_TO = 3
+    INT_FROM = 4
+    INT_TO = 5
+    REGISTER_COUNT = 6
+    OUTPUT_FROM = 7  # rows of `Layout.outputs`
+    OUTPUT_TO = 8
+
+
+class OutputField(IntEnum):
+    """Columns of `Layout.outputs`: a kept value that a stage computes."""
+
+    RESULT = 0  # row of the program's results
+    CELL = 1
+    SCALE = 2
+
+
+class CurrentField(IntEnum):
+    """Columns of `Scratch.current`: where the row at hand stands in an entity's history."""
+
+    HISTORY = 0  # -1 where there is none
+    POSITION = 1  # -1 where the history doesn't hold the row's event
+    INSERTED = 2  # the event came in with this row
+
+
 class HistoryField(IntEnum):
     """Columns of `State.histories`: one row for each resident entity."""
 
@@ -128,6 +159,7 @@ class Control(IntEnum):
     DIRTY_COUNT = 6
     UNMATCHED_LABELS = 7
     GENERATION = 8  # stamp of the distinct-count scratch table
+    REPEATED_EVENTS = 9
 
 
 class Need(IntEnum):
@@ -148,7 +180,14 @@ class Layout(NamedTuple):
     families: Table
     members: Table
     terms: Table
+    spans: Table  # (entities, stages + 1): families of stage s are [spans[e, s], spans[e, s + 1])
+    stages: Table
+    outputs: Table
+    code: Table  # of all stages, see features.plan.Program
+    floats: NDArray[np.float64]
+    ints: Table
     reach_ms: int
+    repeat_horizon_ms: int
     event_cap: int
     customer: int  # row of the entity that labels are joined through, -1 where there is none
 
@@ -175,3 +214,7 @@ class Scratch(NamedTuple):
     ranked: Table  # (event_cap,): values of one window, in any order
     distinct: Table  # (power of two >= 2 * event_cap, 2): value, generation
     tallies: Table  # beside `distinct`: how often the value was met
+    current: Table  # (entities, len(CurrentField))
+    registers: NDArray[np.float64]  # (most registers of a stage, 1)
+    results: NDArray[np.float64]  # (most results of a stage, 1)
+    externals: NDArray[np.float64]  # (0, 1): stages read none

@@ -133,6 +133,17 @@ def note_truncated(
 
 
 @kernel
+def _find_bounds(
+    layout: Layout, arena: Table, positions: Table, start: int, count: int, entity: int, ts_ms: int
+) -> None:
+    """Note for each distance of an entity how many events are at least that far back."""
+    first = layout.entities[entity, EntityField.BOUND_FROM]
+    for bound in range(first, layout.entities[entity, EntityField.BOUND_TO]):
+        count = later_than(arena, start, count, ts_ms - layout.bounds[bound])
+        positions[bound] = count
+
+
+@kernel
 def compute(
     layout: Layout,
     state: State,
@@ -140,28 +151,28 @@ def compute(
     entity: int,
     history: int,
     position: int,
+    ts_ms: int,
+    stage: int,
     cells: Cells,
     row: int,
     slot_values: NDArray[np.float64],
 ) -> None:
-    """Fill `slot_values[:, row]` for the slots of `entity`, whose current event is at `position`.
+    """Fill `slot_values[:, row]` for an entity's slots of one stage, as of `ts_ms`.
 
-    A value that is undefined may be left alone: `slot_values` comes in full of NaN.
+    `position` is where the row's own event stands, -1 where the history doesn't hold it; `history`
+    is -1 where there is none. A value that is undefined may be left alone: `slot_values` comes in
+    full of NaN.
     """
-    entities, families, members = layout.entities, layout.families, layout.members
+    families, members = layout.families, layout.members
     arena, positions = state.arena, scratch.positions
-    start = state.histories[history, HistoryField.START]
-    capacity = state.histories[history, HistoryField.CAPACITY]
-    high = state.histories[history, HistoryField.COUNT]
-    known = state.histories[history, HistoryField.KNOWN]
-    ts_ms = arena[start + position]
-    for bound in range(
-        entities[entity, EntityField.BOUND_FROM], entities[entity, EntityField.BOUND_TO]
-    ):
-        high = later_than(arena, start, high, ts_ms - layout.bounds[bound])
-        positions[bound] = high
-    family_to = entities[entity, EntityField.FAMILY_TO]
-    for family in range(entities[entity, EntityField.FAMILY_FROM], family_to):
+    start, capacity, count, known = 0, 0, 0, 0
+    if history >= 0:
+        start = state.histories[history, HistoryField.START]
+        capacity = state.histories[history, HistoryField.CAPACITY]
+        count = state.histories[history, HistoryField.COUNT]
+        known = state.histories[history, HistoryField.KNOWN]
+    _find_bounds(layout, arena, positions, start, count, entity, ts_ms)
+    for family in range(layout.spans[entity, stage], layout.spans[entity, stage + 1]):
         high = positions[families[family, FamilyField.HIGH_BOUND]]
         skip = -1 if families[family, FamilyField.INCLUDING_CURRENT] else position
         method = families[family, FamilyField.METHOD]
