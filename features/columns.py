@@ -57,6 +57,8 @@ class Kind(IntEnum):
     CONTACT = 6
 
 
+SLOT_KINDS = (Kind.TRANSACTION, Kind.INTERACTION)  # rows of which slots are computed
+
 CODE_CELLS = (
     Cell.TYPE,
     Cell.DIRECTION,

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features import residency
-from features.columns import Cell, Cells
+from features.columns import MISSING, Cell, Cells
 from features.errors import MillraceError, nearest_name
 from features.kernels import blobs, eviction, histories, index, loading, stored
 from features.kernels.arena import capacity_for
@@ -15,6 +15,7 @@ from features.kernels.families import compile_layout
 from features.kernels.layout import (
     NEVER_MS,
     Control,
+    CurrentField,
     HistoryField,
     Layout,
     Need,
@@ -57,7 +58,7 @@ class Features(NamedTuple):
     """What a plan's slots say at each row of a batch; both have the shape (slots, rows).
 
     `values` are in raw units (minor units, micro-degrees, milliseconds), NaN where undefined or
-    where the row is not a transaction. `errors` bounds how far a value may be from the truth: 0
+    where the row is not one of SLOT_KINDS. `errors` bounds how far a value may be from the truth: 0
     where it is exact, infinite where events that its window needs had to be dropped.
     """
 
@@ -106,6 +107,7 @@ class FeatureEngine:
         self._numbers = {name: number for number, name in enumerate(self._names)}
         self._shared = [entity.shared for entity in plan.entities]
         self._slot_count = len(plan.slots)
+        self._kept_count = len(plan.values)
         self._partitions = sorted(set(partitions))
         self._assume_fresh = assume_fresh
         self._state = residency.empty_state(len(self._names))
@@ -117,13 +119,25 @@ class FeatureEngine:
             positions=np.zeros(len(self._layout.bounds), dtype=np.int64),
             starts=np.zeros(len(self._layout.members), dtype=np.int64),
             values=np.zeros(event_count_max, dtype=np.int64),
+            times=np.zeros(event_count_max, dtype=np.int64),
+            ranked=np.zeros(event_count_max, dtype=np.int64),
             distinct=np.zeros((2 * event_count_max, 2), dtype=np.int64),
+            tallies=np.zeros(2 * event_count_max, dtype=np.int64),
+            current=np.zeros((len(self._names), len(CurrentField)), dtype=np.int64),
+            registers=np.zeros((max((p.register_count for p in plan.stages), default=0), 1)),
+            results=np.zeros((max((len(p.outputs) for p in plan.stages), default=0), 1)),
+            externals=np.zeros((0, 1)),
         )
 
     @property
     def unmatched_labels(self) -> int:
         """How many labels found no event: unknown customer or event, or already dropped."""
         return int(self._state.control[Control.UNMATCHED_LABELS])
+
+    @property
+    def repeated_events(self) -> int:
+        """How many transactions their customer's history held already."""
+        return int(self._state.control[Control.REPEATED_EVENTS])
 
     def floor_ts(self, owner: EntityKey) -> int | None:
         """Return the time of the newest event ever dropped from a history, None where none was.
@@ -259,12 +273,16 @@ class FeatureEngine:
     ) -> Features:
         """Take a batch's rows in order and return what its slots say.
 
-        A transaction enters the histories of its entities, then its slots are computed; a label
-        is set on the event that it names. NaN: undefined, or not a transaction. ValueError, with
-        nothing taken, for a value beyond what is stored of its cell; no decoder lets one through.
+        A row enters the histories of its entities and kind; then, for one of SLOT_KINDS, the slots
+        are computed, and the kept values stage by stage. A label is also set on the event that it
+        names. NaN: undefined, or a row without slots. ValueError, with nothing taken, for a value
+        beyond what is stored of its cell; no decoder lets one through.
         """
         kinds, cells, partitions = _rows(kinds, cells, partitions)
         self._refuse_misfits(kinds, cells)
+        if self._kept_count:
+            kept = np.full((self._kept_count, len(kinds)), MISSING, dtype=np.int64)
+            cells = np.concatenate([cells, kept])
         values = np.full((self._slot_count, len(kinds)), np.nan)
         errors = np.zeros((self._slot_count, len(kinds)))
         self._state.control[Control.ROW] = 0

@@ -51,7 +51,7 @@ OWN_COLUMNS = ("event_id", "ts_ms")
 class ExpressionSet:
     """Named expressions, and the policy that says what entities and money mean in them.
 
-    The policy decides nothing: of its sections only those that a file of expressions may have count.
+    The policy decides nothing: only those of its sections count that a file of expressions has.
     """
 
     policy: Policy

@@ -17,6 +17,7 @@ from tests.oracle_histories import (
     Rows,
     Slot,
     label,
+    make_entity,
     make_plan,
     make_rows,
     part,
@@ -53,10 +54,19 @@ def test_values_equal_the_oracle_for_any_cut(
     assert np.concatenate(pieces, axis=1).tobytes() == values.tobytes()
 
 
+OF_EVENTS = (Aggregate.COUNT, Aggregate.SINCE, Aggregate.STREAK, Aggregate.STREAK_AGE)
+PARAMETERS = {Aggregate.QUANTILE: (0, 500_000, 900_000, 1_000_000), Aggregate.EWMA: (3, 50)}
 WHERES = {
     "all": NO_WHERE,
     "one": ((AMOUNT, int(Comparison.GT), 0),),
     "two": ((int(Cell.CHANNEL), int(Comparison.NE), 1), FRAUD_TERM),
+    "either": (((int(Cell.CHANNEL), int(Comparison.EQ), 2), (AMOUNT, int(Comparison.LT), 2)),),
+    "missing": ((AMOUNT, int(Comparison.EQ), int(MISSING)),),
+    "clauses": (
+        ((AMOUNT, int(Comparison.EQ), int(MISSING)), (AMOUNT, int(Comparison.GE), 2)),
+        ((int(Cell.CHANNEL), int(Comparison.EQ), 0), (int(Cell.CHANNEL), int(Comparison.EQ), 2)),
+        (int(Cell.LABEL), int(Comparison.NE), int(LabelCode.FRAUD)),
+    ),
 }
 
 
@@ -65,10 +75,17 @@ WHERES = {
 def test_every_aggregate_where_delay_and_including_current(entity: int, where: str) -> None:
     slots: list[Slot] = []
     for kind, delay_ms, including, window_ms in itertools.product(
-        list(Aggregate)[: Aggregate.DISTINCT + 1], (0, 5), (False, True), (0, 9, 1 << 62)
+        Aggregate, (0, 5), (False, True), (0, 9, 1 << 62)
     ):
-        cell = -1 if kind in (Aggregate.COUNT, Aggregate.SINCE) else AMOUNT
-        slots.append((entity, kind, cell, window_ms, delay_ms, WHERES[where], including))
+        cell = -1 if kind in OF_EVENTS else AMOUNT
+        match, run = -1, NO_WHERE
+        if kind == Aggregate.TOP:
+            cell = match = int(Cell.CHANNEL)
+        elif kind in (Aggregate.STREAK, Aggregate.STREAK_AGE):
+            run = ((AMOUNT, int(Comparison.GT), 0), (int(Cell.LABEL), int(Comparison.NE), 2))
+        for parameter in PARAMETERS.get(kind, (0,)):
+            window = (entity, kind, cell, window_ms, delay_ms, WHERES[where], including)
+            slots.append(Slot(*window, parameter, match, run))
     slots.append((entity, Aggregate.SINCE, AMOUNT, 20, 0, WHERES[where], False))
     slots.append((entity, Aggregate.DISTINCT, int(Cell.CHANNEL), 20, 0, WHERES[where], True))
     plan = make_plan(ENTITIES, slots)
@@ -96,6 +113,36 @@ def test_a_term_compares_raw_cells_and_is_false_of_a_missing_one(comparison: Com
     counts = {"EQ": 1.0, "NE": 2.0, "LT": 1.0, "LE": 2.0, "GT": 1.0, "GE": 2.0}
     values = FeatureEngine(plan, [0]).update(*rows).values
     assert values[0, -1] == counts[comparison.name]
+
+
+def test_clauses_by_hand() -> None:
+    country, mcc = int(Cell.COUNTRY), int(Cell.MCC)
+    equal, above = int(Comparison.EQ), int(Comparison.GT)
+    abroad_or_unknown = ((country, equal, 2), (country, equal, int(MISSING)))
+    large_or_gambling = ((AMOUNT, above, 10), (mcc, equal, 7995))
+    wheres = [
+        (abroad_or_unknown,),
+        (large_or_gambling,),
+        (abroad_or_unknown, large_or_gambling),
+        (abroad_or_unknown, large_or_gambling, (AMOUNT, above, 5)),
+        ((country, int(Comparison.NE), int(MISSING)),),
+        ((mcc, equal, int(MISSING)), (mcc, above, 0)),
+    ]
+    slots = [(CUSTOMER, Aggregate.COUNT, -1, 100, 0, where, True) for where in wheres]
+    plan = make_plan(
+        (make_entity("customer", Cell.CUSTOMER_ID, False, country, mcc, AMOUNT),), slots
+    )
+    listed = [
+        {"country": 1, "amount": 20},
+        {"country": 2, "amount": 20},
+        {"amount": 20, "mcc": 1},
+        {"country": 2, "amount": 3},
+        {"amount": 3, "mcc": 7995},
+        {"country": 1, "mcc": 7995},
+    ]
+    rows = make_rows(transaction(0, 1, i, customer_id=1, **f) for i, f in enumerate(listed))
+    values = FeatureEngine(plan, [0]).update(*rows).values
+    assert values[:, -1].tolist() == [4, 5, 3, 2, 4, 0]
 
 
 def test_a_window_by_hand() -> None:
@@ -180,11 +227,11 @@ def test_small_histories_are_exact_above_their_floor(
     engine = FeatureEngine(plan, [0, 1, 2], assume_fresh=True)
     for i in range(len(rows[0])):
         features = engine.update(*part(rows, i, i + 1))
-        for s, (number, _, _, window_ms, delay_ms, _, _) in enumerate(slots):
-            entity = plan.entities[number]
+        for s, slot in enumerate(slots):
+            entity = plan.entities[slot.entity]
             owner = EntityKey(int(rows[2][i]), entity.name, int(rows[1][entity.key, i]))
             floor_ts = engine.floor_ts(owner)
-            start_ms = rows[1][Cell.TS_MS, i] - window_ms - delay_ms
+            start_ms = int(rows[1][Cell.TS_MS, i]) - slot.window_ms - slot.delay_ms
             if floor_ts is None or start_ms >= floor_ts:
                 assert features.errors[s, 0] == 0
                 assert_matches(features.values[s, 0], expected[s, i])

@@ -5,7 +5,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from features.columns import MISSING, Cell
+from features.columns import Cell, Kind
+from features.kernels.asked import cells_read, run_of, value_of, where_of
+from features.kernels.checks import check
+from features.kernels.conditions import is_present, needs_of, ranges_of
 from features.kernels.lacking import ReadField
 from features.kernels.layout import (
     NOT_REACHED,
@@ -19,14 +22,26 @@ from features.kernels.layout import (
     RangeField,
     Table,
 )
-from features.plan import Aggregate, Comparison, Plan, SlotField, TermField
+from features.kernels.stages import compile_stages, stage_count
+from features.plan import Aggregate, Plan, SlotField
+
+_METHODS = {
+    Aggregate.COUNT: Method.TALLY,
+    Aggregate.SUM: Method.TALLY,
+    Aggregate.MEAN: Method.TALLY,
+    Aggregate.SEEN: Method.SEARCH,
+    Aggregate.SINCE: Method.SEARCH,
+    Aggregate.LAST: Method.SEARCH,
+    Aggregate.EWMA: Method.SERIES,
+    Aggregate.TREND: Method.SERIES,
+    Aggregate.STREAK: Method.RUN,
+    Aggregate.STREAK_AGE: Method.RUN,
+}
 
 
 def compile_layout(plan: Plan) -> Layout:
     """Return the tables of `plan`; raises ValueError where the plan contradicts itself."""
-    if plan.event_cap < 1:
-        raise ValueError(f"event_cap: expected at least 1, got {plan.event_cap}")
-    _check_kept(plan)
+    check(plan)
     customer = _customer(plan)
     entities = np.zeros((len(plan.entities), len(EntityField)), dtype=np.int64)
     kept: list[int] = []
@@ -34,6 +49,7 @@ def compile_layout(plan: Plan) -> Layout:
     families: list[list[int]] = []
     members: list[list[int]] = []
     terms: list[list[int]] = []
+    spans = np.zeros((len(plan.entities), stage_count(plan) + 1), dtype=np.int64)
     for number, entity in enumerate(plan.entities):
         row = entities[number]
         row[EntityField.KEY_CELL] = entity.key
@@ -43,9 +59,11 @@ def compile_layout(plan: Plan) -> Layout:
         row[EntityField.KEPT_COUNT] = len(entity.kept)
         row[EntityField.LABEL_KEY] = _label_key(plan, number, customer)
         row[EntityField.CELLS] = sum(1 << cell for cell in entity.kept)
+        row[EntityField.KIND] = entity.kind
         row[EntityField.BOUND_FROM] = len(bounds)
         row[EntityField.FAMILY_FROM] = len(families)
-        _compile_entity(plan, number, bounds, families, members, terms)
+        stages = _compile_entity(plan, number, bounds, families, members, terms)
+        spans[number] = len(families) - len(stages) + np.searchsorted(stages, range(spans.shape[1]))
         row[EntityField.BOUND_TO] = len(bounds)
         row[EntityField.FAMILY_TO] = len(families)
         kept.extend(entity.kept)
@@ -56,7 +74,10 @@ def compile_layout(plan: Plan) -> Layout:
         families=_table(families, len(FamilyField)),
         members=_table(members, len(MemberField)),
         terms=_table(terms, len(RangeField)),
+        spans=spans,
+        **compile_stages(plan)._asdict(),
         reach_ms=min(plan.reach_ms, SPAN_MS_MAX),
+        repeat_horizon_ms=min(plan.repeat_horizon_ms, SPAN_MS_MAX),
         event_cap=plan.event_cap,
         customer=customer,
         reads=_reads(plan),
@@ -69,9 +90,7 @@ def _reads(plan: Plan) -> Table:
     for slot, row in enumerate(plan.slots):
         entity = int(row[SlotField.ENTITY])
         kept = plan.entities[entity].kept
-        runs = plan.terms[int(row[SlotField.RUN_FROM]) : int(row[SlotField.RUN_TO])]
-        cells = _cells_read(plan, slot) | set(runs[:, TermField.CELL].tolist())
-        columns = sum(1 << kept.index(cell) for cell in cells)
+        columns = sum(1 << kept.index(cell) for cell in cells_read(plan, slot))
         rows.append([entity, columns, _span_ms(row)[1]])
     return _table(rows, len(ReadField))
 
@@ -93,8 +112,11 @@ def _compile_entity(
     families: list[list[int]],
     members: list[list[int]],
     terms: list[list[int]],
-) -> None:
-    """Append the bounds, families, members and terms of one entity to the tables."""
+) -> list[int]:
+    """Append the bounds, families, members and terms of one entity to the tables.
+
+    Returns the stages of the families, in ascending order.
+    """
     kept = plan.entities[number].kept
     slots = [int(s) for s in np.flatnonzero(plan.slots[:, SlotField.ENTITY] == number)]
     spans = {s: _span_ms(plan.slots[s]) for s in slots}
@@ -104,7 +126,8 @@ def _compile_entity(
     groups: dict[_Family, list[int]] = {}
     for s in slots:
         groups.setdefault(_family(plan, s, kept, spans[s][0]), []).append(s)
-    for family, group in groups.items():
+    ordered = sorted(groups.items(), key=lambda item: item[0].stage)
+    for family, group in ordered:
         families.append(
             [
                 family.value,
@@ -117,152 +140,80 @@ def _compile_entity(
                 len(members) + len(group),
                 family.method,
                 _needs(family, kept),
+                len(terms) + len(family.ranges),
+                len(terms) + len(family.ranges) + len(family.run),
             ]
         )
-        terms.extend(list(row) for row in family.ranges)
+        terms.extend(list(row) for row in (*family.ranges, *family.run))
         for s in sorted(group, key=lambda s: -spans[s][1]):
-            aggregate, value = int(plan.slots[s, SlotField.AGGREGATE]), _value(plan, s)
+            aggregate, value = int(plan.slots[s, SlotField.AGGREGATE]), value_of(plan, s)
             column = -1 if value < 0 else kept.index(value)
-            members.append([s, aggregate, bound_of[spans[s][1]], column])
+            parameter, match = plan.slots[s, [SlotField.PARAMETER, SlotField.MATCH]].tolist()
+            members.append([s, aggregate, bound_of[spans[s][1]], column, parameter, match])
+    return [family.stage for family, _ in ordered]
 
 
 class _Family(NamedTuple):
     """What slots must have in common to be found together."""
 
     value: int
-    ranges: tuple[tuple[int, int, int, int], ...]
+    ranges: tuple[tuple[int, ...], ...]
     delay_ms: int
     including_current: int
     method: int
     matching: bool
+    run: tuple[tuple[int, ...], ...]
+    stage: int
 
 
 def _family(plan: Plan, slot: int, kept: tuple[int, ...], delay_ms: int) -> _Family:
-    aggregate, value = plan.slots[slot, SlotField.AGGREGATE], _value(plan, slot)
-    terms = list(_terms(plan, slot))
+    aggregate, value = plan.slots[slot, SlotField.AGGREGATE], value_of(plan, slot)
+    condition = where_of(plan, slot)
     if aggregate in (Aggregate.LAST, Aggregate.SINCE) and value >= 0:
         # That the value is known is one more condition: slots that ask for several values of the
         # same newest event, such as its latitude and longitude, are then found by one search.
-        terms.append((value, int(Comparison.GT), int(MISSING)))
-        value = -1
+        condition, value = (*condition, is_present(value)), -1
     return _Family(
         value,
-        _ranges(terms, kept),
+        ranges_of(condition, kept),
         delay_ms,
         int(plan.slots[slot, SlotField.INCLUDING_CURRENT]),
         int(_method(plan, slot)),
         bool(aggregate == Aggregate.SEEN),
+        ranges_of(run_of(plan, slot), kept),
+        int(plan.slots[slot, SlotField.STAGE]),
     )
 
 
 def _needs(family: _Family, kept: tuple[int, ...]) -> int:
     """Return the bitmap of the columns that must hold a value for an event to qualify."""
-    columns = {row[RangeField.COLUMN] for row in family.ranges}
-    if family.value >= 0:
-        columns.add(kept.index(family.value))
-    return sum(1 << column for column in columns)
-
-
-def _ranges(
-    terms: list[tuple[int, int, int]], kept: tuple[int, ...]
-) -> tuple[tuple[int, int, int, int], ...]:
-    """Return terms as rows of RangeField; conditions on one cell become one range."""
-    lowest, highest = int(MISSING) + 1, np.iinfo(np.int64).max
-    found: dict[int, tuple[int, int]] = {}
-    excluded: list[tuple[int, int, int, int]] = []
-    for cell, comparison, constant in terms:
-        column = kept.index(cell)
-        low, high = found.get(column, (lowest, highest))
-        match Comparison(comparison):
-            case Comparison.NE:
-                excluded.append((column, constant, constant, 1))
-                continue
-            case Comparison.EQ:
-                low, high = max(low, constant), min(high, constant)
-            case Comparison.LT:
-                # Nothing is below the lowest value: the range stays empty, and in 64 bits.
-                high = min(high, max(constant, lowest) - 1)
-            case Comparison.LE:
-                high = min(high, constant)
-            case Comparison.GT:
-                low = max(low, min(constant, highest - 1) + 1)
-                high = high if constant < highest else lowest - 1
-            case Comparison.GE:
-                low = max(low, constant)
-        found[column] = (low, high)
-    plain = [(column, low, high, 0) for column, (low, high) in found.items()]
-    return tuple(sorted({*plain, *excluded}))
-
-
-def _value(plan: Plan, slot: int) -> int:
-    """Return the cell that a slot aggregates; COUNT has none, whatever the plan says."""
-    if plan.slots[slot, SlotField.AGGREGATE] == Aggregate.COUNT:
-        return -1
-    return int(plan.slots[slot, SlotField.VALUE])
+    needs = needs_of(family.ranges)
+    return needs if family.value < 0 else needs | 1 << kept.index(family.value)
 
 
 def _method(plan: Plan, slot: int) -> Method:
-    aggregate = plan.slots[slot, SlotField.AGGREGATE]
-    if aggregate in (Aggregate.SEEN, Aggregate.SINCE, Aggregate.LAST):
-        return Method.SEARCH
-    if aggregate == Aggregate.COUNT and not _terms(plan, slot):
+    aggregate = Aggregate(int(plan.slots[slot, SlotField.AGGREGATE]))
+    if aggregate == Aggregate.COUNT and not where_of(plan, slot):
         return Method.ENDS
-    if aggregate in (Aggregate.COUNT, Aggregate.SUM, Aggregate.MEAN):
-        return Method.TALLY
-    return Method.GATHER
-
-
-def _terms(plan: Plan, slot: int) -> tuple[tuple[int, int, int], ...]:
-    row = plan.slots[slot]
-    terms = plan.terms[int(row[SlotField.TERM_FROM]) : int(row[SlotField.TERM_TO])]
-    return tuple((int(cell), int(compare), int(constant)) for cell, compare, constant, _ in terms)
-
-
-def _cells_read(plan: Plan, slot: int) -> set[int]:
-    cells = {cell for cell, _, _ in _terms(plan, slot)}
-    value = _value(plan, slot)
-    return cells if value < 0 else cells | {value}
-
-
-def _check_kept(plan: Plan) -> None:
-    lead = (int(Cell.TS_MS), int(Cell.EVENT_ID), int(Cell.LABEL))
-    for entity in plan.entities:
-        rest = [int(cell) for cell in entity.kept[3:]]
-        valid = tuple(entity.kept[:3]) == lead and rest == sorted(set(rest) - set(lead))
-        if not valid or any(not 0 <= cell < 63 for cell in rest):
-            raise ValueError(
-                f"entity {entity.name}: expected kept cells {lead} and then ascending cells "
-                f"from 0 to 62, got {entity.kept}"
-            )
-    for slot, row in enumerate(plan.slots):
-        text, number = plan.slot_texts[slot], int(row[SlotField.ENTITY])
-        if not 0 <= number < len(plan.entities):
-            raise ValueError(f"slot `{text}`: expected one of {len(plan.entities)} entities")
-        if row[SlotField.WINDOW_MS] < 0 or row[SlotField.DELAY_MS] < 0:
-            raise ValueError(f"slot `{text}`: expected a window and delay of at least 0 ms")
-        if _value(plan, slot) < 0 and row[SlotField.AGGREGATE] not in (
-            Aggregate.COUNT,
-            Aggregate.SINCE,
-        ):
-            raise ValueError(f"slot `{text}`: expected a cell to aggregate, got none")
-        lacking = sorted(_cells_read(plan, slot) - set(plan.entities[number].kept))
-        if lacking:
-            names = ", ".join(Cell(cell).name for cell in lacking)
-            raise ValueError(
-                f"slot `{text}`: entity {plan.entities[number].name} doesn't keep {names}"
-            )
+    return _METHODS.get(aggregate, Method.GATHER)
 
 
 def _customer(plan: Plan) -> int:
     """Return the entity that labels are joined through: a local one where there is a choice."""
-    found = [i for i, entity in enumerate(plan.entities) if entity.key == Cell.CUSTOMER_ID]
+    found = [
+        i
+        for i, entity in enumerate(plan.entities)
+        if entity.key == Cell.CUSTOMER_ID and entity.kind == Kind.TRANSACTION
+    ]
     return min(found, key=lambda i: (plan.entities[i].shared, i), default=-1)
 
 
 def _label_key(plan: Plan, number: int, customer: int) -> int:
     """Return where the customer's history keeps the key of an entity that needs labels."""
+    if plan.entities[number].kind != Kind.TRANSACTION:
+        return NOT_REACHED  # what its labels say was in the records themselves
     needed = any(
-        Cell.LABEL in _cells_read(plan, slot)
+        Cell.LABEL in cells_read(plan, slot)
         for slot, row in enumerate(plan.slots)
         if row[SlotField.ENTITY] == number
     )

@@ -3,15 +3,17 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from features.columns import MISSING, Cell, Cells, Kind
+from features.columns import MISSING, SLOT_KINDS, Cell, Cells, Kind
 from features.kernels.arena import find_event, insert_at, prepare, rank
 from features.kernels.index import find, find_partial, owner_code, touch
 from features.kernels.jit import kernel
+from features.kernels.keeping import keep_values, recall_kept
 from features.kernels.lacking import note_lacking
 from features.kernels.layout import (
     NOT_REACHED,
     SAME_CUSTOMER,
     Control,
+    CurrentField,
     EntityField,
     HistoryField,
     Layout,
@@ -21,8 +23,11 @@ from features.kernels.layout import (
     State,
     Table,
 )
+from features.kernels.repeats import find_stored, stored_time
 from features.kernels.windows import compute, note_truncated
 
+_SLOT_KINDS = sum(1 << kind for kind in SLOT_KINDS)
+_TRANSACTION = int(Kind.TRANSACTION)
 _LABEL_COLUMN = 2  # of every block: see features.plan.Entity.kept
 
 
@@ -38,49 +43,118 @@ def update(
     errors: NDArray[np.float64],
 ) -> int:
     """Take the rows from Control.ROW on; returns a Need, NOTHING when all rows are done."""
-    entities, control = layout.entities, state.control
+    control = state.control
     while control[Control.ROW] < len(kinds):
         row = control[Control.ROW]
-        partition = int(np.int64(partitions[row]))
-        if kinds[row] == Kind.TRANSACTION and cells[Cell.TS_MS, row] != MISSING:
-            for entity in range(control[Control.ENTITY], entities.shape[0]):
-                key = cells[entities[entity, EntityField.KEY_CELL], row]
-                if key == MISSING:
-                    continue
-                history, position = _take_event(
-                    entities, layout.kept, layout.event_cap, state.lookup, state.histories,
-                    state.partials, state.dirty, control, state.arena, entity, key, cells, row,
-                    partition,
-                )  # fmt: skip
-                if history < 0:
-                    control[Control.ENTITY] = entity
-                    ts_ms, event = cells[Cell.TS_MS, row], cells[Cell.EVENT_ID, row]
-                    need = prepare(layout, state, entity, key, partition, ts_ms, event)
-                    if need != Need.NOTHING:
-                        return need
-                    history, position = _take_event(
-                        entities, layout.kept, layout.event_cap, state.lookup, state.histories,
-                        state.partials, state.dirty, control, state.arena, entity, key, cells, row,
-                        partition,
-                    )  # fmt: skip
-                compute(
-                    entities, layout.bounds, layout.families, layout.members, layout.terms,
-                    state.histories, state.arena, control, scratch.positions, scratch.starts,
-                    scratch.values, scratch.distinct, entity, history, position, cells, row,
-                    slot_values,
-                )  # fmt: skip
-                note_truncated(
-                    entities, layout.bounds, layout.families, layout.members, state.histories,
-                    entity, history, cells[Cell.TS_MS, row], row, errors,
-                )  # fmt: skip
-                note_lacking(
-                    layout.reads, state.histories, entity, history, cells[Cell.TS_MS, row], row,
-                    errors,
-                )  # fmt: skip
-            control[Control.ENTITY] = 0
-        elif kinds[row] == Kind.LABEL and layout.customer >= 0:
+        kind, partition = int(np.int64(kinds[row])), int(np.int64(partitions[row]))
+        if cells[Cell.TS_MS, row] != MISSING:
+            ts_ms = cells[Cell.TS_MS, row]
+            stored_ms = MISSING
+            # Once the row has entered a history, that must not be taken for a repeat.
+            if layout.repeat_horizon_ms and kind == _TRANSACTION and not control[Control.ENTITY]:
+                stored_ms = stored_time(layout, state, cells, row, partition)
+            if stored_ms != MISSING:
+                ts_ms = stored_ms
+                control[Control.REPEATED_EVENTS] += 1
+                find_stored(layout, state, scratch, kind, cells, row, partition, ts_ms)
+            else:
+                need = _enter(layout, state, scratch, kind, cells, row, partition)
+                if need != Need.NOTHING:
+                    return need
+            if _SLOT_KINDS >> kind & 1:
+                _answer(layout, state, scratch, cells, row, ts_ms, slot_values, errors)
+        if kind == Kind.LABEL and layout.customer >= 0:
             _take_label(layout, state, cells, row, partition)
         control[Control.ROW] += 1
+    return Need.NOTHING.value
+
+
+@kernel
+def _answer(
+    layout: Layout,
+    state: State,
+    scratch: Scratch,
+    cells: Cells,
+    row: int,
+    ts_ms: int,
+    slot_values: NDArray[np.float64],
+    errors: NDArray[np.float64],
+) -> None:
+    """Compute a row's slots, stage by stage, and the kept values between them."""
+    entities, spans = layout.entities, layout.spans
+    stage_count = layout.stages.shape[0]
+    settled = recall_kept(layout, state, scratch, cells, row) if stage_count else 0
+    for stage in range(spans.shape[1] - 1):
+        for entity in range(entities.shape[0]):
+            if (
+                spans[entity, stage] < spans[entity, stage + 1]
+                and cells[entities[entity, EntityField.KEY_CELL], row] != MISSING
+            ):
+                history = scratch.current[entity, CurrentField.HISTORY]
+                position = scratch.current[entity, CurrentField.POSITION]
+                compute(
+                    layout, state, scratch, entity, history, position, ts_ms, stage, cells, row,
+                    slot_values,
+                )  # fmt: skip
+        if stage < stage_count:
+            keep_values(layout, state, scratch, stage, settled, cells, row, slot_values)
+    for entity in range(entities.shape[0]):
+        history = scratch.current[entity, CurrentField.HISTORY]
+        if history >= 0:
+            note_truncated(
+                entities, layout.bounds, layout.families, layout.members, state.histories,
+                entity, history, ts_ms, row, errors,
+            )  # fmt: skip
+            note_lacking(layout.reads, state.histories, entity, history, ts_ms, row, errors)
+
+
+@kernel
+def _enter(
+    layout: Layout,
+    state: State,
+    scratch: Scratch,
+    kind: int,
+    cells: Cells,
+    row: int,
+    partition: int,
+) -> int:
+    """Insert a row into the histories of its kind, from Control.ENTITY on; returns a Need.
+
+    Fills `scratch.current` for all histories of the row's entities.
+    """
+    entities, control = layout.entities, state.control
+    for entity in range(control[Control.ENTITY], entities.shape[0]):
+        key = cells[entities[entity, EntityField.KEY_CELL], row]
+        current = scratch.current[entity]
+        current[CurrentField.HISTORY] = -1
+        current[CurrentField.POSITION] = -1
+        current[CurrentField.INSERTED] = 0
+        if key == MISSING:
+            continue
+        if entities[entity, EntityField.KIND] != kind:
+            current[CurrentField.HISTORY] = _find(layout, state, entity, key, partition)
+            continue
+        history, position, inserted = _take_event(
+            entities, layout.kept, layout.event_cap, state.lookup, state.histories,
+            state.partials, state.dirty, control, state.arena, entity, key, cells, row, partition,
+        )  # fmt: skip
+        if history < 0:
+            control[Control.ENTITY] = entity
+            ts_ms, event = cells[Cell.TS_MS, row], cells[Cell.EVENT_ID, row]
+            need = prepare(layout, state, entity, key, partition, ts_ms, event)
+            if need != Need.NOTHING:
+                return need
+            history, position, inserted = _take_event(
+                entities, layout.kept, layout.event_cap, state.lookup, state.histories,
+                state.partials, state.dirty, control, state.arena, entity, key, cells, row,
+                partition,
+            )  # fmt: skip
+        current[CurrentField.HISTORY] = history
+        current[CurrentField.POSITION] = position
+        current[CurrentField.INSERTED] = inserted
+        if entity == layout.customer and not inserted:
+            control[Control.REPEATED_EVENTS] += 1
+    control[Control.ENTITY] = 0
     return Need.NOTHING.value
 
 
@@ -100,15 +174,15 @@ def _take_event(
     cells: Cells,
     row: int,
     partition: int,
-) -> tuple[int, int]:
-    """Insert a transaction where it belongs in one entity's history, unless it is there already.
+) -> tuple[int, int, bool]:
+    """Insert a row where it belongs in one entity's history, unless it is there already.
 
-    Returns the history and the position, or (-1, -1), with nothing done, where `prepare` must go
-    first.
+    Returns the history, the position and whether it was inserted; a history of -1, with nothing
+    done, where `prepare` must go first.
     """
     history = find(lookup, histories, key, owner_code(entities, entity, partition))
     if history < 0:
-        return -1, -1
+        return -1, -1, False
     start = histories[history, HistoryField.START]
     capacity = histories[history, HistoryField.CAPACITY]
     count = histories[history, HistoryField.COUNT]
@@ -116,10 +190,10 @@ def _take_event(
         arena, start, capacity, count, cells[Cell.TS_MS, row], cells[Cell.EVENT_ID, row]
     )
     if there:
-        return history, position
+        return history, position, False
     partial = find_partial(histories, partials, history, partition)
     if partial < 0 or count >= min(capacity, event_cap):
-        return -1, -1
+        return -1, -1, False
     changed_from = position
     if entities[entity, EntityField.SHARED]:
         tags = start + capacity * entities[entity, EntityField.KEPT_COUNT]
@@ -128,7 +202,7 @@ def _take_event(
     touch(partials, dirty, control, partial, changed_from)
     partials[partial, PartialField.COUNT] += 1
     insert_at(entities, kept, histories, arena, entity, history, position, cells, row, partition)
-    return history, position
+    return history, position, True
 
 
 @kernel
@@ -226,6 +300,16 @@ def _take_label(layout: Layout, state: State, cells: Cells, row: int, partition:
 
 
 @kernel
+def _concerns(layout: Layout, kind: int, entity: int) -> bool:
+    """Say whether a row of a kind enters an entity's history or has slots over it."""
+    own = layout.entities[entity]
+    if own[EntityField.KIND] == kind:
+        return True
+    asked = own[EntityField.FAMILY_FROM] < own[EntityField.FAMILY_TO]
+    return bool(asked and _SLOT_KINDS >> kind & 1)
+
+
+@kernel
 def _note_absent(
     layout: Layout, state: State, entity: int, key: int, partition: int, absent: Table, count: int
 ) -> int:
@@ -253,12 +337,12 @@ def absentees(
     """
     count = int(np.int64(0))  # a bare 0 would compile the callee once more, for a literal
     for row in range(len(kinds)):
-        partition = int(np.int64(partitions[row]))
-        if kinds[row] == Kind.TRANSACTION:
-            for entity in range(layout.entities.shape[0]):
+        kind, partition = int(np.int64(kinds[row])), int(np.int64(partitions[row]))
+        for entity in range(layout.entities.shape[0]):
+            if _concerns(layout, kind, entity):
                 key = cells[layout.entities[entity, EntityField.KEY_CELL], row]
                 count = _note_absent(layout, state, entity, key, partition, absent, count)
-        elif kinds[row] == Kind.LABEL and layout.customer >= 0:
+        if kind == Kind.LABEL and layout.customer >= 0:
             history, position = _find_labelled(layout, state, cells, row, partition)
             if history < 0:
                 key = cells[Cell.CUSTOMER_ID, row]

@@ -35,6 +35,7 @@ class EntityField(IntEnum):
     FAMILY_TO = 8
     LABEL_KEY = 9  # column of the customer's block that holds this entity's key
     CELLS = 10  # bitmap of the kept cells
+    KIND = 11  # of the records that its histories hold
 
 
 class FamilyField(IntEnum):
@@ -49,7 +50,9 @@ class FamilyField(IntEnum):
     MEMBER_FROM = 6  # members stand with the widest window first
     MEMBER_TO = 7
     METHOD = 8
-    NEEDS = 9  # bitmap of the columns without which no event qualifies
+    NEEDS = 9  # bitmap of the columns that every qualifying event has a value in
+    RUN_FROM = 10  # of runs: the terms that every event of the run meets
+    RUN_TO = 11
 
 
 class Method(IntEnum):
@@ -59,6 +62,8 @@ class Method(IntEnum):
     SEARCH = 1  # SEEN, or SINCE and LAST: from the newest event back to the first that qualifies
     GATHER = 2  # all others: the values of every qualifying event, side by side
     TALLY = 3  # COUNT, SUM and MEAN: how many events qualify, and the sum of their values
+    SERIES = 4  # EWMA and TREND: as GATHER, with the times beside the values
+    RUN = 5  # STREAK and STREAK_AGE: from the newest event back to the first that breaks the run
 
 
 class MemberField(IntEnum):
@@ -68,19 +73,52 @@ class MemberField(IntEnum):
     AGGREGATE = 1
     LOW_BOUND = 2
     COLUMN = 3  # of LAST: the column of its value
+    PARAMETER = 4  # of QUANTILE and EWMA
+    MATCH = 5  # of TOP: the cell of the current record
 
 
 class RangeField(IntEnum):
-    """Columns of `Layout.terms`: an event qualifies if its value lies in [LOW, HIGH], or not in it.
+    """Columns of `Layout.terms`: a term holds if the value lies in [LOW, HIGH], or not in it.
 
-    Every comparison is such a range, so the kernels need no branch to tell them apart. A MISSING
-    value never qualifies.
+    Every comparison is such a range, so the kernels need no branch to tell them apart. Of a
+    MISSING value only the range [MISSING, MISSING] holds.
     """
 
     COLUMN = 0
     LOW = 1
     HIGH = 2
     NEGATED = 3
+    ENDS_CLAUSE = 4  # an event qualifies if in every clause some term holds
+
+
+class StageField(IntEnum):
+    """Columns of `Layout.stages`: a program, as ranges of the tables that all programs share."""
+
+    CODE_FROM = 0
+    CODE_TO = 1
+    FLOAT_FROM = 2
+    FLOAT_TO = 3
+    INT_FROM = 4
+    INT_TO = 5
+    REGISTER_COUNT = 6
+    OUTPUT_FROM = 7  # rows of `Layout.outputs`
+    OUTPUT_TO = 8
+
+
+class OutputField(IntEnum):
+    """Columns of `Layout.outputs`: a kept value that a stage computes."""
+
+    RESULT = 0  # row of the program's results
+    CELL = 1
+    SCALE = 2
+
+
+class CurrentField(IntEnum):
+    """Columns of `Scratch.current`: where the row at hand stands in an entity's history."""
+
+    HISTORY = 0  # -1 where there is none
+    POSITION = 1  # -1 where the history doesn't hold the row's event
+    INSERTED = 2  # the event came in with this row
 
 
 class HistoryField(IntEnum):
@@ -135,6 +173,7 @@ class Control(IntEnum):
     CHANGES = 14  # how often changes were handed out
     HAND = 15  # row of `State.histories` that eviction looks at next
     EVICTED_COUNT = 16
+    REPEATED_EVENTS = 17
 
 
 class Need(IntEnum):
@@ -155,7 +194,14 @@ class Layout(NamedTuple):
     families: Table
     members: Table
     terms: Table
+    spans: Table  # (entities, stages + 1): families of stage s are [spans[e, s], spans[e, s + 1])
+    stages: Table
+    outputs: Table
+    code: Table  # of all stages, see features.plan.Program
+    floats: NDArray[np.float64]
+    ints: Table
     reach_ms: int
+    repeat_horizon_ms: int
     event_cap: int
     customer: int  # row of the entity that labels are joined through, -1 where there is none
     reads: Table  # columns: features.kernels.lacking.ReadField
@@ -180,4 +226,11 @@ class Scratch(NamedTuple):
     positions: Table  # (bounds,)
     starts: Table  # (members,)
     values: Table  # (event_cap,)
+    times: Table  # (event_cap,): beside `values`
+    ranked: Table  # (event_cap,): values of one window, in any order
     distinct: Table  # (power of two >= 2 * event_cap, 2): value, generation
+    tallies: Table  # beside `distinct`: how often the value was met
+    current: Table  # (entities, len(CurrentField))
+    registers: NDArray[np.float64]  # (most registers of a stage, 1)
+    results: NDArray[np.float64]  # (most results of a stage, 1)
+    externals: NDArray[np.float64]  # (0, 1): stages read none

@@ -11,13 +11,21 @@ MOST = np.iinfo(np.int64).max
 
 @kernel
 def qualifies(arena: Table, block: int, capacity: int, terms: Table, first: int, last: int) -> bool:
-    """Say whether terms [first, last) hold of the event whose first column is at `block`."""
+    """Say whether the clauses of terms [first, last) hold of an event.
+
+    `block` is where the event stands in its block's first column.
+    """
     # All terms, without leaving early: what holds of an event is hard to guess.
-    holds = True
+    holds, met = True, False
     for term in range(first, last):
         value = arena[block + terms[term, RangeField.COLUMN] * capacity]
-        inside = terms[term, RangeField.LOW] <= value and value <= terms[term, RangeField.HIGH]
-        holds &= (inside != (terms[term, RangeField.NEGATED] != 0)) and value != MISSING
+        low = terms[term, RangeField.LOW]
+        inside = low <= value and value <= terms[term, RangeField.HIGH]
+        right = inside != (terms[term, RangeField.NEGATED] != 0)
+        met |= right and (value != MISSING or low == MISSING)
+        ends = terms[term, RangeField.ENDS_CLAUSE] != 0
+        holds &= met or not ends
+        met &= not ends
     return holds
 
 
@@ -52,13 +60,16 @@ def tally(
         term_column = terms[first, RangeField.COLUMN]
         least, most = terms[first, RangeField.LOW], terms[first, RangeField.HIGH]
         negated = terms[first, RangeField.NEGATED] != 0
+    # What a key and a value must not be: where a missing key is asked for, nothing that occurs.
+    barred_key = MISSING + 1 if least == MISSING else MISSING
+    barred_value = barred_key if column < 0 else MISSING
     # Unsigned positions spare numba's test for negative ones.
     tested = np.uint64(start + term_column * capacity + low)
     summed = np.uint64(start + column * capacity + low) if column >= 0 else tested
     for i in range(np.uint64(max(high - low, 0))):
         value, key = arena[summed + i], arena[tested + i]
         holds = ((least <= key) & (key <= most)) != negated
-        holds &= (key != MISSING) & (value != MISSING)
+        holds &= (key != barred_key) & (value != barred_value)
         count += holds
         total += value if holds else 0
     return count, total

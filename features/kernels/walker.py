@@ -16,7 +16,8 @@ from features.kernels.jit import kernel
 from features.kernels.opcodes import Opcode
 from features.plan import Program
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.float64]  # (…, rows)
+Row = NDArray[np.float64]  # (rows,), or constants
 Ints = NDArray[np.int64]
 
 EARTH_RADIUS_KM = 6371.0088  # mean radius, IUGG (Moritz 1980)
@@ -52,104 +53,117 @@ def _day_of_month(day: int) -> int:
 
 
 @kernel
-def _calendar(op: int, r: Floats, d: int, cells: Ints) -> None:
+def _calendar(op: int, r: Floats, d: int, times: Ints) -> None:
     for i in range(r.shape[1]):
-        if cells[_TS_MS, i] == _ABSENT:
+        if times[i] == _ABSENT:
             r[d, i] = np.nan
         elif op == _HOUR:
-            r[d, i] = (cells[_TS_MS, i] // _HOUR_MS) % 24
+            r[d, i] = (times[i] // _HOUR_MS) % 24
         elif op == _WEEKDAY:
-            r[d, i] = (cells[_TS_MS, i] // _DAY_MS + 3) % 7  # 1970-01-01 was a Thursday
+            r[d, i] = (times[i] // _DAY_MS + 3) % 7  # 1970-01-01 was a Thursday
         else:
-            r[d, i] = _day_of_month(cells[_TS_MS, i] // _DAY_MS)
+            r[d, i] = _day_of_month(times[i] // _DAY_MS)
 
 
 @kernel
-def _distance(r: Floats, d: int, a: int, b: int, cells: Ints, slots: Floats) -> None:
+def _distance(r: Floats, d: int, lat: Ints, lon: Ints, other_lat: Row, other_lon: Row) -> None:
     """Haversine distance in km; all coordinates in micro-degrees (Sinnott 1984)."""
     for i in range(r.shape[1]):
-        if cells[_LAT, i] == _ABSENT or cells[_LON, i] == _ABSENT:
+        if lat[i] == _ABSENT or lon[i] == _ABSENT:
             r[d, i] = np.nan
             continue
-        phi = cells[_LAT, i] * _RADIANS_PER_MICRO_DEGREE
-        other_phi = slots[a, i] * _RADIANS_PER_MICRO_DEGREE
+        phi = lat[i] * _RADIANS_PER_MICRO_DEGREE
+        other_phi = other_lat[i] * _RADIANS_PER_MICRO_DEGREE
         half_phi = math.sin((other_phi - phi) / 2.0)
-        half_lambda = math.sin((slots[b, i] - cells[_LON, i]) * _RADIANS_PER_MICRO_DEGREE / 2.0)
+        half_lambda = math.sin((other_lon[i] - lon[i]) * _RADIANS_PER_MICRO_DEGREE / 2.0)
         chord = half_phi * half_phi + math.cos(phi) * math.cos(other_phi) * half_lambda**2
         # Rounding can lift an antipodal chord above 1; NaN must stay NaN.
         r[d, i] = 2.0 * EARTH_RADIUS_KM * math.asin(math.sqrt(1.0 if chord > 1.0 else chord))
 
 
 @kernel
-def _scaled(r: Floats, d: int, rows: Floats, a: int, scale: float) -> None:
+def _scaled(r: Floats, d: int, source: Row, scale: float) -> None:
     if scale == 1.0:
         for i in range(r.shape[1]):
-            r[d, i] = rows[a, i]
+            r[d, i] = source[i]
     else:  # divided, not multiplied by 1/scale: 12345 / 100 is the float64 nearest to 123.45
         for i in range(r.shape[1]):
-            r[d, i] = rows[a, i] / scale if scale != 0.0 else np.nan
+            r[d, i] = source[i] / scale if scale != 0.0 else np.nan
+
+
+@kernel
+def _cell(op: int, r: Floats, d: int, cell: Ints, scale: float) -> None:
+    if op == _CELL:
+        for i in range(r.shape[1]):
+            r[d, i] = cell[i] / scale if cell[i] != _ABSENT and scale != 0.0 else np.nan
+    else:
+        for i in range(r.shape[1]):
+            r[d, i] = 1.0 if cell[i] == _ABSENT else 0.0
 
 
 @kernel
 def _read(
-    op: int, r: Floats, d: int, a: int, b: int, floats: Floats, cells: Ints, slots: Floats,
-    given: Floats,
+    op: int, r: Floats, d: int, a: int, b: int, floats: Row, cells: Ints, slots: Floats,
+    given: Floats, first: int,
 ) -> bool:  # fmt: skip
     """Fill register d from the inputs; return False where an index points outside of them."""
+    last = first + r.shape[1]
     if op == _CONST:
         for i in range(r.shape[1]):
             r[d, i] = floats[a]
     elif op in (_CELL, _CELL_MISSING):
         if a >= cells.shape[0]:
             return False
-        if op == _CELL:
-            scale = floats[b]
-            for i in range(r.shape[1]):
-                r[d, i] = cells[a, i] / scale if cells[a, i] != _ABSENT and scale != 0.0 else np.nan
-        else:
-            for i in range(r.shape[1]):
-                r[d, i] = 1.0 if cells[a, i] == _ABSENT else 0.0
+        _cell(op, r, d, cells[a, first:last], floats[b] if op == _CELL else 1.0)
     elif op == _SLOT:
         if a >= slots.shape[0]:
             return False
-        _scaled(r, d, slots, a, floats[b])
+        _scaled(r, d, slots[a, first:last], floats[b])
     elif op == _EXTERNAL:
         if a >= given.shape[0]:
             return False
-        _scaled(r, d, given, a, floats[b])
+        _scaled(r, d, given[a, first:last], floats[b])
     elif op == _DISTANCE:
         if a >= slots.shape[0] or b >= slots.shape[0]:
             return False
-        _distance(r, d, a, b, cells, slots)
+        _distance(
+            r, d, cells[_LAT, first:last], cells[_LON, first:last], slots[a, first:last],
+            slots[b, first:last],
+        )  # fmt: skip
     else:
-        _calendar(op, r, d, cells)
+        _calendar(op, r, d, cells[_TS_MS, first:last])
     return True
 
 
 @kernel
-def _hashes(op: int, r: Floats, d: int, a: int, b: int, ints: Ints, cells: Ints) -> None:
+def _hashes(
+    op: int, r: Floats, d: int, a: int, b: int, ints: Ints, cells: Ints, first: int
+) -> None:
     """Compare strings by their hashes; a missing one is neither equal nor different."""
     n = r.shape[1]
+    own = cells[a, first : first + n]
     if op == _HASH_EQ:
         for i in range(n):
-            r[d, i] = 1.0 if (cells[a, i] == ints[b]) and (cells[a, i] != _ABSENT) else 0.0
+            r[d, i] = 1.0 if (own[i] == ints[b]) and (own[i] != _ABSENT) else 0.0
     elif op == _HASH_NE:
         for i in range(n):
-            r[d, i] = 1.0 if (cells[a, i] != ints[b]) and (cells[a, i] != _ABSENT) else 0.0
+            r[d, i] = 1.0 if (own[i] != ints[b]) and (own[i] != _ABSENT) else 0.0
     elif op == _HASH_EQ_CELL:
+        other = cells[b, first : first + n]
         for i in range(n):
-            r[d, i] = 1.0 if (cells[a, i] == cells[b, i]) and (cells[a, i] != _ABSENT) else 0.0
+            r[d, i] = 1.0 if (own[i] == other[i]) and (own[i] != _ABSENT) else 0.0
     elif op == _HASH_NE_CELL:
+        other = cells[b, first : first + n]
         for i in range(n):
-            present = (cells[a, i] != _ABSENT) and (cells[b, i] != _ABSENT)
-            r[d, i] = 1.0 if present and cells[a, i] != cells[b, i] else 0.0
+            present = (own[i] != _ABSENT) and (other[i] != _ABSENT)
+            r[d, i] = 1.0 if present and own[i] != other[i] else 0.0
     else:
         wanted = op == _HASH_IN
         for i in range(n):
             found = False
             for j in range(b + 1, b + 1 + ints[b]):
-                found |= cells[a, i] == ints[j]
-            r[d, i] = 1.0 if (found == wanted) & (cells[a, i] != _ABSENT) else 0.0
+                found |= own[i] == ints[j]
+            r[d, i] = 1.0 if (found == wanted) & (own[i] != _ABSENT) else 0.0
 
 
 @kernel
@@ -215,7 +229,7 @@ def _compare(op: int, r: Floats, d: int, a: int, b: int) -> None:
 
 
 @kernel
-def _member(op: int, r: Floats, d: int, a: int, first: int, floats: Floats) -> None:
+def _member(op: int, r: Floats, d: int, a: int, first: int, floats: Row) -> None:
     wanted = op == _IN_K
     for i in range(r.shape[1]):
         found = False
@@ -283,19 +297,23 @@ def _unary(op: int, r: Floats, d: int, a: int) -> None:
 
 
 @kernel
-def _walk(
-    code: Ints, floats: Floats, ints: Ints, cells: Ints, slots: Floats, given: Floats,
-    registers: Floats, results: Floats,
+def walk(
+    code: Ints, floats: Row, ints: Ints, cells: Ints, slots: Floats, given: Floats,
+    first: int, registers: Floats, results: Floats,
 ) -> int:  # fmt: skip
-    """Run the program; return -1, or the number of the instruction that reads outside."""
+    """Run a program for as many rows from `first` on as the registers have columns.
+
+    `results`, (outputs, rows), has column 0 for row `first`. Returns -1, or the number of the
+    instruction that reads outside of the inputs.
+    """
     n = registers.shape[1]
     for pc in range(code.shape[0]):
         op, d, a, b = code[pc, 0], code[pc, 1], code[pc, 2], code[pc, 3]
         if op < _HASH_EQ:
-            if not _read(op, registers, d, a, b, floats, cells, slots, given):
+            if not _read(op, registers, d, a, b, floats, cells, slots, given, first):
                 return pc
         elif op < _ADD:
-            _hashes(op, registers, d, a, b, ints, cells)
+            _hashes(op, registers, d, a, b, ints, cells, first)
         elif op < _LT:
             _arithmetic(op, registers, d, a, b)
         elif op < _ADD_K:
@@ -333,13 +351,14 @@ def evaluate(program: Program, cells: Cells, slot_values: Floats, externals: Flo
             f"{cells.shape}, {slot_values.shape} and {externals.shape}"
         )
     results = np.empty((len(program.outputs), n), dtype=np.float64)
-    failed = _walk(
+    failed = walk(
         program.code,
         program.floats,
         program.ints,
         np.ascontiguousarray(cells),
         np.ascontiguousarray(slot_values),
         np.ascontiguousarray(externals),
+        0,
         np.empty((program.register_count, n), dtype=np.float64),
         results,
     )
