@@ -86,7 +86,8 @@ MEANS = """## Means
 
 {differ:,} of {rows:,} means are not bit-equal. The truth is known here without rounding: whole \
 cents, summed as integers, over a whole number of payments. Each column counts rows by the \
-distance to that truth rounded once to float64, in units in the last place (ulp).
+distance to that truth rounded once to float64, in units in the last place (ulp). They are too \
+many for a page: `python -m bench.handbook_page DATA --rows FILE` writes every one with its reason.
 
 | feature | who | exact | ≤ 1 ulp | ≤ 2 | ≤ 4 | ≤ 16 | ≤ 64 | ≤ 256 | more |
 |---|---|--:|--:|--:|--:|--:|--:|--:|--:|
