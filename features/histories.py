@@ -11,7 +11,7 @@ from features.columns import MISSING, Cell, Cells
 from features.errors import MillraceError, nearest_name
 from features.kernels import blobs, eviction, histories, index, loading, stored
 from features.kernels.arena import capacity_for
-from features.kernels.families import compile_layout
+from features.kernels.families import RUN_FROM_COUNT, compile_layout
 from features.kernels.layout import (
     NEVER_MS,
     Control,
@@ -22,6 +22,7 @@ from features.kernels.layout import (
     Scratch,
 )
 from features.kernels.packing import SLACK_BYTES
+from features.kernels.prefetch import ROWS
 from features.plan import Plan
 from features.residency import MemoryUse
 
@@ -96,12 +97,21 @@ class FeatureEngine:
     the same rows. Sums are exact while they stay within 64 bits.
     """
 
-    def __init__(self, plan: Plan, partitions: Sequence[int], assume_fresh: bool = False) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        partitions: Sequence[int],
+        assume_fresh: bool = False,
+        run_from_count: int = RUN_FROM_COUNT,
+    ) -> None:
         """Make an engine without histories; `assume_fresh` says that nothing is stored yet.
+
+        Windows of histories with `run_from_count` events or more are kept running; shorter ones
+        are walked over. The values are the same.
 
         Raises ValueError where the plan contradicts itself.
         """
-        self._layout: Layout = compile_layout(plan)
+        self._layout: Layout = compile_layout(plan, run_from_count)
         self._form = stored.compile_form(plan, self._layout)
         self._names = [entity.name for entity in plan.entities]
         self._numbers = {name: number for number, name in enumerate(self._names)}
@@ -116,7 +126,9 @@ class FeatureEngine:
         self.memory_bytes_max: int | None = None  # of histories and tables; `make_room` keeps it
         event_count_max = int(capacity_for(plan.event_cap))
         self._scratch = Scratch(
+            found=np.zeros(ROWS * len(self._names), dtype=np.int64),
             positions=np.zeros(len(self._layout.bounds), dtype=np.int64),
+            earlier=np.zeros(len(self._layout.bounds), dtype=np.int64),
             starts=np.zeros(len(self._layout.members), dtype=np.int64),
             values=np.zeros(event_count_max, dtype=np.int64),
             times=np.zeros(event_count_max, dtype=np.int64),

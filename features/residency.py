@@ -20,9 +20,11 @@ from features.kernels.layout import (
     PartialField,
     State,
 )
+from features.kernels.pool import POOL_CLASS_COUNT
 
 TABLE_ROWS_MIN = 1024
 ARENA_WORDS_MIN = 1 << 20
+POOL_WORDS_MIN = 1 << 16
 SHRINK_WORDS_MIN = 1 << 16  # less isn't worth sliding everything together
 FREE_SHARE = 8  # one in so many words of the arena stays free, so that sliding it together pays
 LOOKUP_TENTHS_MAX = 6  # of the index are in use at most
@@ -49,6 +51,8 @@ def empty_state(entity_count: int) -> State:
         handed=np.zeros(TABLE_ROWS_MIN, dtype=np.int64),
         arena=np.empty(ARENA_WORDS_MIN, dtype=np.int64),
         free=np.full((entity_count, SIZE_CLASS_COUNT), -1, dtype=np.int64),
+        pool=np.empty(POOL_WORDS_MIN, dtype=np.int64),
+        pool_free=np.full(POOL_CLASS_COUNT, -1, dtype=np.int64),
         control=np.zeros(len(Control), dtype=np.int64),
     )
 
@@ -82,6 +86,10 @@ def grow(layout: Layout, state: State, need: int, bytes_max: int | None) -> Stat
         _make_room(layout, state, bytes_max)
         return state
     # In place where the allocator can: a copy would for a moment need twice the memory.
+    if need == Need.POOL:
+        needed = int(state.control[Control.POOL_USED] + state.control[Control.WORDS_NEEDED])
+        state.pool.resize(needed + max(needed // 8, POOL_WORDS_MIN), refcheck=False)
+        return state
     if not _free_partials(state):
         rows = _grown(len(state.partials))
         state.partials.resize((rows, len(PartialField)), refcheck=False)
@@ -125,8 +133,9 @@ def shrink(layout: Layout, state: State, bytes_max: int) -> None:
 
 
 def _table_bytes(state: State) -> int:
+    """Return the bytes of all tables, and of the pool in use."""
     tables = (state.lookup, state.histories, state.partials, state.dirty, state.handed)
-    return sum(table.nbytes for table in tables)
+    return sum(table.nbytes for table in tables) + 8 * int(state.control[Control.POOL_USED])
 
 
 def _live_words(state: State) -> int:

@@ -37,9 +37,11 @@ OWNER = EntityKey(0, "customer", 5)
 def cells_read(slots: list[Slot], entity: int) -> set[int]:
     """Return the cells that an entity must keep for these slots, and the customer for all."""
     found = set()
-    for number, _, value, _, _, where, _ in slots:
-        if number == entity:
-            found |= {cell for cell, *_ in where} | ({value} - {-1})
+    for slot in (Slot(*each) for each in slots):
+        if slot.entity == entity:
+            for clause in (*slot.where, *slot.run):
+                found |= {clause[0]} if isinstance(clause[0], int) else {c for c, *_ in clause}
+            found |= {slot.value} - {-1}
     return found
 
 

@@ -32,6 +32,7 @@ from features.kernels.layout import (
     State,
     Table,
 )
+from features.kernels.upkeep import drop_oldest
 
 
 @kernel
@@ -204,6 +205,7 @@ def _drop(layout: Layout, state: State, entity: int, history: int, dropped: int)
         for i in range(left):
             state.arena[base + i] = state.arena[base + dropped + i]
     row[HistoryField.COUNT] = left
+    drop_oldest(layout.entities, state.histories, state.pool, entity, history, dropped)
     recount(layout, state, entity, history)
     _touch_all(state, history)
 

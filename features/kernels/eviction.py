@@ -18,6 +18,7 @@ from features.kernels.layout import (
     PartialField,
     State,
 )
+from features.kernels.upkeep import end
 
 
 @kernel
@@ -36,6 +37,11 @@ def _forget(layout: Layout, state: State, history: int) -> None:
     """Take a history out of memory, with all its partials."""
     row, control = state.histories[history], state.control
     remove(state.lookup, state.histories, history)
+    entity = int(row[HistoryField.OWNER] >> 32)
+    end(
+        layout.entities, layout.families, state.histories, state.pool, state.pool_free, entity,
+        history,
+    )  # fmt: skip
     partial = row[HistoryField.PARTIAL]
     while partial >= 0:
         following = state.partials[partial, PartialField.NEXT]
@@ -44,7 +50,6 @@ def _forget(layout: Layout, state: State, history: int) -> None:
         control[Control.FREE_PARTIAL_COUNT] += 1
         partial = following
     if row[HistoryField.CAPACITY] > 0:
-        entity = int(row[HistoryField.OWNER] >> 32)
         release(layout, state, entity, row[HistoryField.START], row[HistoryField.CAPACITY])
     row[HistoryField.KEY] = control[Control.FREE_HISTORY]
     row[HistoryField.PARTIAL] = FREE_ROW

@@ -20,18 +20,36 @@ from features.kernels.layout import (
     MemberField,
     Method,
     RangeField,
+    RunField,
     Table,
+    Want,
+    WindowField,
 )
+from features.kernels.running import state_words
 from features.kernels.stages import compile_stages, stage_count
 from features.plan import Aggregate, Plan, SlotField
 
+RUN_FROM_COUNT = 48  # events: about where running on costs less than walking over them
+_SUMMED = (  # in the order of WindowField
+    Aggregate.COUNT,
+    Aggregate.SUM,
+    Aggregate.MEAN,
+    Aggregate.STD,
+    Aggregate.MIN,
+    Aggregate.MAX,
+)
+_WANTED = {
+    Aggregate.STD: Want.SQUARES,
+    Aggregate.MAX: Want.LARGEST,
+    Aggregate.MIN: Want.SMALLEST,
+}
 _METHODS = {
-    Aggregate.COUNT: Method.TALLY,
-    Aggregate.SUM: Method.TALLY,
-    Aggregate.MEAN: Method.TALLY,
-    Aggregate.SEEN: Method.SEARCH,
-    Aggregate.SINCE: Method.SEARCH,
-    Aggregate.LAST: Method.SEARCH,
+    **dict.fromkeys(_SUMMED, Method.SUMS),
+    Aggregate.DISTINCT: Method.DISTINCT,
+    Aggregate.SEEN: Method.SEEN,
+    Aggregate.SINCE: Method.LATEST,
+    Aggregate.LAST: Method.LATEST,
+    Aggregate.FIRST: Method.FIRST,
     Aggregate.EWMA: Method.SERIES,
     Aggregate.TREND: Method.SERIES,
     Aggregate.STREAK: Method.RUN,
@@ -39,7 +57,7 @@ _METHODS = {
 }
 
 
-def compile_layout(plan: Plan) -> Layout:
+def compile_layout(plan: Plan, run_from_count: int = RUN_FROM_COUNT) -> Layout:
     """Return the tables of `plan`; raises ValueError where the plan contradicts itself."""
     check(plan)
     customer = _customer(plan)
@@ -47,6 +65,7 @@ def compile_layout(plan: Plan) -> Layout:
     kept: list[int] = []
     bounds: list[int] = []
     families: list[list[int]] = []
+    windows: list[list[int]] = []
     members: list[list[int]] = []
     terms: list[list[int]] = []
     spans = np.zeros((len(plan.entities), stage_count(plan) + 1), dtype=np.int64)
@@ -62,16 +81,18 @@ def compile_layout(plan: Plan) -> Layout:
         row[EntityField.KIND] = entity.kind
         row[EntityField.BOUND_FROM] = len(bounds)
         row[EntityField.FAMILY_FROM] = len(families)
-        stages = _compile_entity(plan, number, bounds, families, members, terms)
+        stages = _compile_entity(plan, number, bounds, families, windows, members, terms)
         spans[number] = len(families) - len(stages) + np.searchsorted(stages, range(spans.shape[1]))
         row[EntityField.BOUND_TO] = len(bounds)
         row[EntityField.FAMILY_TO] = len(families)
+        _place_states(row, families)
         kept.extend(entity.kept)
     return Layout(
         entities=entities,
         kept=np.array(kept, dtype=np.int64),
         bounds=np.array(bounds, dtype=np.int64),
         families=_table(families, len(FamilyField)),
+        windows=_table(windows, len(WindowField)),
         members=_table(members, len(MemberField)),
         terms=_table(terms, len(RangeField)),
         spans=spans,
@@ -79,6 +100,9 @@ def compile_layout(plan: Plan) -> Layout:
         reach_ms=min(plan.reach_ms, SPAN_MS_MAX),
         repeat_horizon_ms=min(plan.repeat_horizon_ms, SPAN_MS_MAX),
         event_cap=plan.event_cap,
+        run_from_count=run_from_count,
+        state_words=2 * int(entities[:, EntityField.STATE_WORDS].sum()),
+        state_growing=int(entities[:, EntityField.STATE_GROWING].sum()),
         customer=customer,
         reads=_reads(plan),
     )
@@ -110,6 +134,7 @@ def _compile_entity(
     number: int,
     bounds: list[int],
     families: list[list[int]],
+    windows: list[list[int]],
     members: list[list[int]],
     terms: list[list[int]],
 ) -> list[int]:
@@ -128,6 +153,9 @@ def _compile_entity(
         groups.setdefault(_family(plan, s, kept, spans[s][0]), []).append(s)
     ordered = sorted(groups.items(), key=lambda item: item[0].stage)
     for family, group in ordered:
+        own_windows = _windows(plan, group, {s: bound_of[spans[s][1]] for s in group})
+        own_bounds = [row[WindowField.BOUND] for row in own_windows]
+        kinds = {Aggregate(int(plan.slots[s, SlotField.AGGREGATE])) for s in group}
         families.append(
             [
                 family.value,
@@ -142,15 +170,61 @@ def _compile_entity(
                 _needs(family, kept),
                 len(terms) + len(family.ranges),
                 len(terms) + len(family.ranges) + len(family.run),
+                -1,
+                len(windows),
+                len(windows) + len(own_windows),
+                sum(_WANTED.get(kind, 0) for kind in kinds),
+                any(Cell.LABEL in cells_read(plan, s) for s in group),
             ]
         )
         terms.extend(list(row) for row in (*family.ranges, *family.run))
+        windows.extend(own_windows)
         for s in sorted(group, key=lambda s: -spans[s][1]):
             aggregate, value = int(plan.slots[s, SlotField.AGGREGATE]), value_of(plan, s)
             column = -1 if value < 0 else kept.index(value)
             parameter, match = plan.slots[s, [SlotField.PARAMETER, SlotField.MATCH]].tolist()
-            members.append([s, aggregate, bound_of[spans[s][1]], column, parameter, match])
+            bound = bound_of[spans[s][1]]
+            members.append([s, aggregate, bound, column, parameter, match, own_bounds.index(bound)])
     return [family.stage for family, _ in ordered]
+
+
+def _windows(plan: Plan, group: list[int], bounds: dict[int, int]) -> list[list[int]]:
+    """Return the rows of WindowField of a family, the widest window first.
+
+    `bounds` has the bound of each slot of the group. Slots that ask for the very same, which no
+    compiled plan has, get rows of their own.
+    """
+    rows: list[list[int]] = []
+    for s in sorted(group, key=lambda s: -bounds[s]):
+        kind = Aggregate(int(plan.slots[s, SlotField.AGGREGATE]))
+        place = 1 + _SUMMED.index(kind) if kind in _SUMMED else None
+        free = [row for row in rows if row[0] == bounds[s] and (not place or row[place] < 0)]
+        row = free[0] if free else [bounds[s], *([-1] * len(_SUMMED))]
+        if not free:
+            rows.append(row)
+        if place:
+            row[place] = s
+    return rows
+
+
+def _place_states(row: NDArray[np.int64], families: list[list[int]]) -> None:
+    """Give each family of an entity its place in the running state."""
+    bound_count = row[EntityField.BOUND_TO] - row[EntityField.BOUND_FROM]
+    words = int(RunField.BOUNDS + 2 * bound_count)
+    growing_count, columns = 0, 0
+    for family in families[int(row[EntityField.FAMILY_FROM]) :]:
+        window_count = family[FamilyField.WINDOW_TO] - family[FamilyField.WINDOW_FROM]
+        own = state_words(family[FamilyField.METHOD], window_count)
+        if not own:
+            continue
+        family[FamilyField.STATE] = words
+        words += own
+        if family[FamilyField.METHOD] != Method.LATEST:
+            columns |= family[FamilyField.NEEDS]
+        growing_count += 2 if family[FamilyField.METHOD] == Method.SUMS else 1
+    row[EntityField.STATE_WORDS] = words
+    row[EntityField.STATE_GROWING] = growing_count
+    row[EntityField.STATE_COLUMNS] = columns
 
 
 class _Family(NamedTuple):

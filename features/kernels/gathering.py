@@ -1,7 +1,5 @@
 """Aggregates that need every qualifying event of their windows, gathered side by side."""
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -55,20 +53,6 @@ def _gather(
         holds = qualifies(arena, start + i, capacity, terms, first, last)
         total += 1 if holds and value != MISSING and i != skip else 0
     return total
-
-
-@kernel
-def _std(values: Table, first: int, total: int) -> float:
-    """Return the population standard deviation: two passes around the mean, oldest first."""
-    whole = 0
-    for i in range(first, total):
-        whole += values[i]
-    count = total - first
-    mean = whole / count
-    squares = 0.0
-    for i in range(first, total):
-        squares += (values[i] - mean) * (values[i] - mean)
-    return math.sqrt(squares / count)
 
 
 @kernel
@@ -130,25 +114,6 @@ def _is_top(
         if count > most:
             top, most = values[i], count
     return 1.0 if top == wanted else 0.0
-
-
-@kernel
-def _reduce(aggregate: int, values: Table, first: int, total: int) -> float:
-    """Return a plain aggregate of `values[first:total]`."""
-    if first == total:
-        return np.nan
-    if aggregate == Aggregate.FIRST:
-        return float(values[first])
-    if aggregate == Aggregate.STD:
-        return float(_std(values, first, total))
-    result = values[first]
-    if aggregate == Aggregate.MIN:
-        for i in range(first, total):
-            result = min(result, values[i])
-        return float(result)
-    for i in range(first, total):
-        result = max(result, values[i])
-    return float(result)
 
 
 @kernel
@@ -233,8 +198,6 @@ def accumulate(
             )  # fmt: skip
         elif aggregate == Aggregate.EWMA:
             value = ewma(values, scratch.times, begin, total, parameter)
-        elif aggregate == Aggregate.TREND:
-            value = trend(values, scratch.times, begin, total)
         else:
-            value = _reduce(aggregate, values, begin, total)
+            value = trend(values, scratch.times, begin, total)
         slot_values[members[member, MemberField.OUTPUT], row] = value

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from features.columns import MISSING, SLOT_KINDS, Cell, Cells, Kind
 from features.kernels.arena import find_event, insert_at, prepare, rank
 from features.kernels.index import find, find_partial, owner_code, touch
-from features.kernels.jit import kernel
+from features.kernels.jit import inlined, kernel
 from features.kernels.keeping import keep_values, recall_kept
 from features.kernels.lacking import note_lacking
 from features.kernels.layout import (
@@ -23,11 +23,15 @@ from features.kernels.layout import (
     State,
     Table,
 )
+from features.kernels.prefetch import ROWS, ask_for_rows
 from features.kernels.repeats import find_stored, stored_time
-from features.kernels.windows import compute, note_truncated
+from features.kernels.upkeep import invalidate, invalidate_labels
+from features.kernels.windows import catch_up, compute, locate, note_truncated
 
 _SLOT_KINDS = sum(1 << kind for kind in SLOT_KINDS)
 _TRANSACTION = int(Kind.TRANSACTION)
+GROWING_WORDS = 16  # at most, for each event, of a structure and of what it grew out of
+ALONE_COUNT_MAX = 3  # rows: in smaller batches there is nothing to overlap
 _LABEL_COLUMN = 2  # of every block: see features.plan.Entity.kept
 
 
@@ -46,6 +50,10 @@ def update(
     control = state.control
     while control[Control.ROW] < len(kinds):
         row = control[Control.ROW]
+        if row % ROWS == 0 and len(kinds) > ALONE_COUNT_MAX:
+            ask_for_rows(layout, state, scratch.found, kinds, cells, partitions, row)
+        if needs_pool(layout, state):
+            return Need.POOL.value
         kind, partition = int(np.int64(kinds[row])), int(np.int64(partitions[row]))
         if cells[Cell.TS_MS, row] != MISSING:
             ts_ms = cells[Cell.TS_MS, row]
@@ -69,7 +77,21 @@ def update(
     return Need.NOTHING.value
 
 
-@kernel
+@inlined
+def needs_pool(layout: Layout, state: State) -> bool:
+    """Say whether a row might find too little memory for windows that are kept running.
+
+    It counts with the worst, and before anything is done for the row.
+    """
+    longest_count = state.control[Control.LONGEST_COUNT] + 1
+    if longest_count < layout.run_from_count:
+        return False
+    words = layout.state_words + layout.state_growing * GROWING_WORDS * max(longest_count, 8)
+    state.control[Control.WORDS_NEEDED] = words
+    return bool(state.control[Control.POOL_USED] + words > len(state.pool))
+
+
+@inlined
 def _answer(
     layout: Layout,
     state: State,
@@ -84,18 +106,26 @@ def _answer(
     entities, spans = layout.entities, layout.spans
     stage_count = layout.stages.shape[0]
     settled = recall_kept(layout, state, scratch, cells, row) if stage_count else 0
+    for entity in range(entities.shape[0]):
+        if (
+            entities[entity, EntityField.FAMILY_FROM] < entities[entity, EntityField.FAMILY_TO]
+            and cells[entities[entity, EntityField.KEY_CELL], row] != MISSING
+        ):
+            current = scratch.current[entity]
+            history = current[CurrentField.HISTORY]
+            position = current[CurrentField.POSITION]
+            current[CurrentField.RUNS] = locate(
+                layout, state, scratch, entity, history, position, ts_ms
+            )
+            if current[CurrentField.RUNS]:
+                catch_up(layout, state, scratch, entity, history, ts_ms)
     for stage in range(spans.shape[1] - 1):
         for entity in range(entities.shape[0]):
             if (
                 spans[entity, stage] < spans[entity, stage + 1]
                 and cells[entities[entity, EntityField.KEY_CELL], row] != MISSING
             ):
-                history = scratch.current[entity, CurrentField.HISTORY]
-                position = scratch.current[entity, CurrentField.POSITION]
-                compute(
-                    layout, state, scratch, entity, history, position, ts_ms, stage, cells, row,
-                    slot_values,
-                )  # fmt: skip
+                compute(layout, state, scratch, entity, ts_ms, stage, cells, row, slot_values)
         if stage < stage_count:
             keep_values(layout, state, scratch, stage, settled, cells, row, slot_values)
     for entity in range(entities.shape[0]):
@@ -108,7 +138,7 @@ def _answer(
             note_lacking(layout.reads, state.histories, entity, history, ts_ms, row, errors)
 
 
-@kernel
+@inlined
 def _enter(
     layout: Layout,
     state: State,
@@ -136,7 +166,8 @@ def _enter(
             continue
         history, position, inserted = _take_event(
             entities, layout.kept, layout.event_cap, state.lookup, state.histories,
-            state.partials, state.dirty, control, state.arena, entity, key, cells, row, partition,
+            state.partials, state.dirty, control, state.arena, state.pool, entity, key, cells, row,
+            partition,
         )  # fmt: skip
         if history < 0:
             control[Control.ENTITY] = entity
@@ -146,8 +177,8 @@ def _enter(
                 return need
             history, position, inserted = _take_event(
                 entities, layout.kept, layout.event_cap, state.lookup, state.histories,
-                state.partials, state.dirty, control, state.arena, entity, key, cells, row,
-                partition,
+                state.partials, state.dirty, control, state.arena, state.pool, entity, key, cells,
+                row, partition,
             )  # fmt: skip
         current[CurrentField.HISTORY] = history
         current[CurrentField.POSITION] = position
@@ -158,7 +189,7 @@ def _enter(
     return Need.NOTHING.value
 
 
-@kernel
+@inlined
 def _take_event(
     entities: Table,
     kept: Table,
@@ -169,6 +200,7 @@ def _take_event(
     dirty: Table,
     control: Table,
     arena: Table,
+    pool: Table,
     entity: int,
     key: int,
     cells: Cells,
@@ -202,6 +234,9 @@ def _take_event(
     touch(partials, dirty, control, partial, changed_from)
     partials[partial, PartialField.COUNT] += 1
     insert_at(entities, kept, histories, arena, entity, history, position, cells, row, partition)
+    if position < count:
+        invalidate(histories, pool, history)
+    control[Control.LONGEST_COUNT] = max(control[Control.LONGEST_COUNT], count + 1)
     return history, position, True
 
 
@@ -259,6 +294,9 @@ def _set_label(
     if state.arena[at] == label:
         return
     state.arena[at] = label
+    invalidate_labels(
+        layout.entities, layout.families, state.histories, state.pool, entity, history
+    )
     changed_from = position
     fields = layout.entities[entity]
     if fields[EntityField.SHARED]:

@@ -6,7 +6,7 @@ references, atomically, for each array of a tuple at each call, which came to 1 
 
 import numpy as np
 
-from features.kernels.jit import kernel
+from features.kernels.jit import inlined, kernel
 from features.kernels.layout import (
     FREE_ROW,
     NEVER_MS,
@@ -20,7 +20,7 @@ from features.kernels.layout import (
 )
 
 
-@kernel
+@inlined
 def owner_code(entities: Table, entity: int, partition: int) -> int:
     """Return the code of an entity kind and, where it is local, its partition."""
     if entities[entity, EntityField.SHARED]:
@@ -28,8 +28,9 @@ def owner_code(entities: Table, entity: int, partition: int) -> int:
     return (entity << 32) | (partition + 1)
 
 
-@kernel
-def _home(lookup: Table, key: int, owner: int) -> int:
+@inlined
+def home_of(lookup: Table, key: int, owner: int) -> int:
+    """Return the row of the index at which the search for a key begins."""
     # Keys may be small numbers (codes) as well as hashes: multiply and fold (MurmurHash3's mix).
     x = np.uint64(key) ^ (np.uint64(owner) * np.uint64(0x9E3779B97F4A7C15))
     x = (x ^ (x >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
@@ -37,10 +38,10 @@ def _home(lookup: Table, key: int, owner: int) -> int:
     return int(np.int64(x & np.uint64(lookup.shape[0] - 1)))
 
 
-@kernel
+@inlined
 def find(lookup: Table, histories: Table, key: int, owner: int) -> int:
     """Return the history of `key`, or -1."""
-    at = _home(lookup, key, owner)
+    at = home_of(lookup, key, owner)
     while lookup[at, 1]:
         history = int(lookup[at, 1]) - 1
         if lookup[at, 0] == key and histories[history, HistoryField.OWNER] == owner:
@@ -51,7 +52,7 @@ def find(lookup: Table, histories: Table, key: int, owner: int) -> int:
 
 @kernel
 def _place(lookup: Table, key: int, owner: int, history: int) -> None:
-    at = _home(lookup, key, owner)
+    at = home_of(lookup, key, owner)
     while lookup[at, 1]:
         at = (at + 1) & (lookup.shape[0] - 1)
     lookup[at, 0] = key
@@ -62,14 +63,14 @@ def _place(lookup: Table, key: int, owner: int, history: int) -> None:
 def remove(lookup: Table, histories: Table, history: int) -> None:
     """Take a history out of the index; what stands behind it moves up, so that no gap stays."""
     last = lookup.shape[0] - 1
-    gap = _home(
+    gap = home_of(
         lookup, histories[history, HistoryField.KEY], histories[history, HistoryField.OWNER]
     )
     while lookup[gap, 1] != history + 1:
         gap = (gap + 1) & last
     at = (gap + 1) & last
     while lookup[at, 1]:
-        home = _home(lookup, lookup[at, 0], histories[lookup[at, 1] - 1, HistoryField.OWNER])
+        home = home_of(lookup, lookup[at, 0], histories[lookup[at, 1] - 1, HistoryField.OWNER])
         if (at - home) & last >= (at - gap) & last:
             lookup[gap, 0] = lookup[at, 0]
             lookup[gap, 1] = lookup[at, 1]
@@ -113,6 +114,8 @@ def add(state: State, key: int, owner: int) -> int:
     row[HistoryField.KNOWN] = TOUCHED
     row[HistoryField.LACKING] = 0
     row[HistoryField.LACKING_TS] = NEVER_MS
+    row[HistoryField.BASE] = 0
+    row[HistoryField.RUNNING] = -1
     _place(state.lookup, key, owner, history)
     return history
 

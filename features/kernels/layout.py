@@ -14,6 +14,8 @@ Table = NDArray[np.int64]
 
 CAPACITY_MIN = 8  # events in the smallest block
 SIZE_CLASS_COUNT = 32
+INVALID = -1
+INVALID_MS = np.iinfo(np.int64).max  # no time is as late
 NEVER_MS = np.iinfo(np.int64).min  # the floor of a history from which nothing was dropped
 SPAN_MS_MAX = 1 << 61  # longer windows, delays and reaches mean "ever": no overflow in t - w - d
 
@@ -36,6 +38,9 @@ class EntityField(IntEnum):
     LABEL_KEY = 9  # column of the customer's block that holds this entity's key
     CELLS = 10  # bitmap of the kept cells
     KIND = 11  # of the records that its histories hold
+    STATE_WORDS = 12  # size of the running state, without what grows
+    STATE_GROWING = 13  # how many of its structures grow with the history
+    STATE_COLUMNS = 14  # bitmap of the columns that are read when an event leaves a window
 
 
 class FamilyField(IntEnum):
@@ -53,17 +58,48 @@ class FamilyField(IntEnum):
     NEEDS = 9  # bitmap of the columns that every qualifying event has a value in
     RUN_FROM = 10  # of runs: the terms that every event of the run meets
     RUN_TO = 11
+    STATE = 12  # where its words begin in the running state, -1 where it has none
+    WINDOW_FROM = 13  # rows of `Layout.windows`
+    WINDOW_TO = 14
+    WANTS = 15  # bits of `Want`
+    READS_LABEL = 16
 
 
 class Method(IntEnum):
     """How a family's values are found."""
 
     ENDS = 0  # counts of all events: where the windows end is enough
-    SEARCH = 1  # SEEN, or SINCE and LAST: from the newest event back to the first that qualifies
-    GATHER = 2  # all others: the values of every qualifying event, side by side
-    TALLY = 3  # COUNT, SUM and MEAN: how many events qualify, and the sum of their values
-    SERIES = 4  # EWMA and TREND: as GATHER, with the times beside the values
-    RUN = 5  # STREAK and STREAK_AGE: from the newest event back to the first that breaks the run
+    SUMS = 1  # COUNT, SUM, MEAN, STD, MIN and MAX: sums and extremes of what qualifies
+    DISTINCT = 2
+    SEEN = 3
+    LATEST = 4  # SINCE and LAST: the newest event that qualifies
+    FIRST = 5  # the oldest one of the window
+    GATHER = 6  # all others: the values of every qualifying event, side by side
+    SERIES = 7  # EWMA and TREND: as GATHER, with the times beside the values
+    RUN = 8  # STREAK and STREAK_AGE: from the newest event back to the first that breaks the run
+
+
+class Want(IntEnum):
+    """What the members of a family of sums need beyond count and sum."""
+
+    SQUARES = 1
+    LARGEST = 2
+    SMALLEST = 4
+
+
+class WindowField(IntEnum):
+    """Columns of `Layout.windows`: the different windows of each family, the widest first.
+
+    Families of sums have their slots here, -1 where nobody asks.
+    """
+
+    BOUND = 0
+    COUNT = 1
+    SUM = 2
+    MEAN = 3
+    STD = 4
+    MIN = 5
+    MAX = 6
 
 
 class MemberField(IntEnum):
@@ -75,6 +111,23 @@ class MemberField(IntEnum):
     COLUMN = 3  # of LAST: the column of its value
     PARAMETER = 4  # of QUANTILE and EWMA
     MATCH = 5  # of TOP: the cell of the current record
+    WINDOW = 6  # which of the family's windows
+
+
+class RunField(IntEnum):
+    """The first words of a running state; then two for each bound: position and next time."""
+
+    TIME_MS = 0  # that it was last brought up to, INVALID_MS where it is out of date
+    BOUNDS = 1
+
+
+class FamilyState(IntEnum):
+    """The first words of a family's running state; words for each window follow."""
+
+    ENTERED = 0  # sequence number up to which events have entered, INVALID where out of date
+    EXTREMES = 1  # SUMS: two queues (see features.kernels.extremes)
+    TABLE = 1  # DISTINCT and SEEN: a table (see features.kernels.occurrences)
+    NEWEST = 1  # LATEST: sequence number of the newest event that qualifies, INVALID where none
 
 
 class RangeField(IntEnum):
@@ -119,6 +172,7 @@ class CurrentField(IntEnum):
     HISTORY = 0  # -1 where there is none
     POSITION = 1  # -1 where the history doesn't hold the row's event
     INSERTED = 2  # the event came in with this row
+    RUNS = 3  # the running state is used, and was brought up to this row
 
 
 class HistoryField(IntEnum):
@@ -134,6 +188,8 @@ class HistoryField(IntEnum):
     KNOWN = 7  # bitmap of the columns in which some event has, or once had, a value
     LACKING = 8  # bitmap of the columns that some event lacks: see features.kernels.lacking
     LACKING_TS = 9  # time of the newest event that lacks any of them
+    BASE = 10  # sequence number of the event at position 0: how many were ever dropped
+    RUNNING = 11  # start of the running state in the pool, -1 where there is none
 
 
 FREE_ROW = -2  # HistoryField.PARTIAL of a row that belongs to nobody: KEY is the next free row
@@ -174,6 +230,8 @@ class Control(IntEnum):
     HAND = 15  # row of `State.histories` that eviction looks at next
     EVICTED_COUNT = 16
     REPEATED_EVENTS = 17
+    POOL_USED = 18
+    LONGEST_COUNT = 19  # events that any history ever had at once
 
 
 class Need(IntEnum):
@@ -183,6 +241,7 @@ class Need(IntEnum):
     ARENA = 1
     TABLES = 2
     REFUSED = 3  # the item at Control.ROW is already resident
+    POOL = 4
 
 
 class Layout(NamedTuple):
@@ -192,6 +251,7 @@ class Layout(NamedTuple):
     kept: Table  # (cells kept by all entities,)
     bounds: Table  # (bounds,): distances back from the current event, ascending per entity
     families: Table
+    windows: Table
     members: Table
     terms: Table
     spans: Table  # (entities, stages + 1): families of stage s are [spans[e, s], spans[e, s + 1])
@@ -203,6 +263,9 @@ class Layout(NamedTuple):
     reach_ms: int
     repeat_horizon_ms: int
     event_cap: int
+    run_from_count: int  # windows of shorter histories are walked over instead
+    state_words: int  # of all entities together
+    state_growing: int
     customer: int  # row of the entity that labels are joined through, -1 where there is none
     reads: Table  # columns: features.kernels.lacking.ReadField
 
@@ -217,13 +280,17 @@ class State(NamedTuple):
     handed: Table  # (partials,): the number of the changes that last held the partial
     arena: Table  # (words,)
     free: Table  # (entities, SIZE_CLASS_COUNT): first free block of a size, -1 where none
+    pool: Table  # (words,): see features.kernels.pool
+    pool_free: Table  # (POOL_CLASS_COUNT,): first free block of a size, -1 where none
     control: Table
 
 
 class Scratch(NamedTuple):
     """Working memory of one event; nothing in it outlives the event."""
 
+    found: Table  # (prefetch.ROWS * entities,)
     positions: Table  # (bounds,)
+    earlier: Table  # (bounds,): where they were before
     starts: Table  # (members,)
     values: Table  # (event_cap,)
     times: Table  # (event_cap,): beside `values`

@@ -39,6 +39,7 @@ from features.kernels.stored import (
     Head,
     bit_count,
 )
+from features.kernels.upkeep import invalidate
 
 _LEAD = (int(Cell.TS_MS), int(Cell.EVENT_ID), int(Cell.LABEL))  # of every stored row
 _LEAD_BITS = (1 << _LEAD[0]) | (1 << _LEAD[1]) | (1 << _LEAD[2])
@@ -317,6 +318,8 @@ def _adopt(
     own[HistoryField.START] = start
     own[HistoryField.CAPACITY] = capacity
     own[HistoryField.COUNT] = total
+    state.control[Control.LONGEST_COUNT] = max(state.control[Control.LONGEST_COUNT], total)
+    invalidate(state.histories, state.pool, history)
     if total < before:
         recount(layout, state, entity, history)
     return True

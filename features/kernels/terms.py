@@ -3,8 +3,8 @@
 import numpy as np
 
 from features.columns import MISSING
-from features.kernels.jit import kernel
-from features.kernels.layout import RangeField, Table
+from features.kernels.jit import inlined, kernel
+from features.kernels.layout import FamilyField, RangeField, Table
 
 MOST = np.iinfo(np.int64).max
 
@@ -73,3 +73,20 @@ def tally(
         count += holds
         total += value if holds else 0
     return count, total
+
+
+@inlined
+def value_if(
+    arena: Table, block: int, capacity: int, families: Table, family: int, terms: Table
+) -> int:
+    """Return the value that an event brings into a family; MISSING where it does not qualify.
+
+    `block` is the event's word in the first column. Where events themselves are counted, each that
+    qualifies brings 0.
+    """
+    column = families[family, FamilyField.VALUE_COLUMN]
+    value = arena[block + column * capacity] if column >= 0 else 0
+    first, last = families[family, FamilyField.TERM_FROM], families[family, FamilyField.TERM_TO]
+    if first < last and not qualifies(arena, block, capacity, terms, first, last):
+        return MISSING
+    return int(value)

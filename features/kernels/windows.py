@@ -8,28 +8,43 @@ the way they came in.
 import numpy as np
 from numpy.typing import NDArray
 
-from features.columns import Cells
+from features.columns import MISSING, Cells
 from features.kernels.arena import later_than
 from features.kernels.gathering import accumulate
-from features.kernels.jit import kernel
+from features.kernels.jit import inlined, kernel
 from features.kernels.layout import (
+    INVALID_MS,
+    CurrentField,
     EntityField,
     FamilyField,
     HistoryField,
     Layout,
     MemberField,
     Method,
+    RunField,
     Scratch,
     State,
     Table,
 )
+from features.kernels.running import (
+    advance_bounds,
+    read_latest,
+    read_sums,
+    read_values,
+    run_first,
+    run_latest,
+    run_sums,
+    run_values,
+)
 from features.kernels.searching import search
 from features.kernels.streaks import fill_streaks
-from features.kernels.terms import tally
+from features.kernels.sweep import sweep_sums
+from features.kernels.terms import value_if
+from features.kernels.upkeep import begin, invalidate_families
 from features.plan import Aggregate
 
 
-@kernel
+@inlined
 def _nothing(
     members: Table, families: Table, family: int, row: int, slot_values: NDArray[np.float64]
 ) -> None:
@@ -47,7 +62,7 @@ def _nothing(
             slot_values[members[member, MemberField.OUTPUT], row] = 0.0
 
 
-@kernel
+@inlined
 def _count(
     members: Table,
     families: Table,
@@ -67,48 +82,30 @@ def _count(
 
 
 @kernel
-def _sum_up(
+def _first(
+    layout: Layout,
     arena: Table,
+    positions: Table,
     start: int,
     capacity: int,
-    families: Table,
     family: int,
-    members: Table,
-    terms: Table,
-    positions: Table,
     high: int,
     skip: int,
     row: int,
     slot_values: NDArray[np.float64],
 ) -> None:
-    """Fill counts, sums and means: narrow windows first, each wider one adds what is older."""
-    column = families[family, FamilyField.VALUE_COLUMN]
-    first, last = families[family, FamilyField.TERM_FROM], families[family, FamilyField.TERM_TO]
-    member_from = families[family, FamilyField.MEMBER_FROM]
-    count, total = int(np.int64(0)), int(np.int64(0))  # bare zeros would compile once more
-    for member in range(families[family, FamilyField.MEMBER_TO] - 1, member_from - 1, -1):
-        low = positions[members[member, MemberField.LOW_BOUND]]
-        more, sum_more = tally(arena, start, capacity, terms, first, last, column, low, high)
-        count, total = count + more, total + sum_more
-        if low <= skip < high:
-            less, sum_less = tally(
-                arena, start, capacity, terms, first, last, column, skip, skip + 1
-            )
-            count, total = count - less, total - sum_less
-        high = low
-        output, aggregate = (
-            members[member, MemberField.OUTPUT],
-            members[member, MemberField.AGGREGATE],
-        )
-        if aggregate == Aggregate.COUNT:
-            slot_values[output, row] = count
-        elif aggregate == Aggregate.SUM:
-            slot_values[output, row] = total
-        elif count > 0:
-            slot_values[output, row] = total / count
+    """Fill FIRST: from the beginning of each window forwards."""
+    families, members = layout.families, layout.members
+    last = families[family, FamilyField.MEMBER_TO]
+    for member in range(families[family, FamilyField.MEMBER_FROM], last):
+        for i in range(positions[members[member, MemberField.LOW_BOUND]], high):
+            value = value_if(arena, start + i, capacity, families, family, layout.terms)
+            if value != MISSING and i != skip:
+                slot_values[members[member, MemberField.OUTPUT], row] = value
+                break
 
 
-@kernel
+@inlined
 def note_truncated(
     entities: Table,
     bounds: Table,
@@ -132,25 +129,173 @@ def note_truncated(
             errors[members[member, MemberField.OUTPUT], row] = np.inf
 
 
-@kernel
-def _find_bounds(
-    layout: Layout, arena: Table, positions: Table, start: int, count: int, entity: int, ts_ms: int
-) -> None:
-    """Note for each distance of an entity how many events are at least that far back."""
-    first = layout.entities[entity, EntityField.BOUND_FROM]
-    for bound in range(first, layout.entities[entity, EntityField.BOUND_TO]):
-        count = later_than(arena, start, count, ts_ms - layout.bounds[bound])
-        positions[bound] = count
-
-
-@kernel
-def compute(
+@inlined
+def locate(
     layout: Layout,
     state: State,
     scratch: Scratch,
     entity: int,
     history: int,
     position: int,
+    ts_ms: int,
+) -> bool:
+    """Note for each distance of an entity how many events are at least that far back.
+
+    Says whether the entity's windows are kept running. They move forward only: what stands before
+    other events, or comes before what was seen already, is looked at directly.
+    """
+    first = layout.entities[entity, EntityField.BOUND_FROM]
+    last = layout.entities[entity, EntityField.BOUND_TO]
+    start, count = 0, 0
+    if history >= 0:
+        start = state.histories[history, HistoryField.START]
+        count = state.histories[history, HistoryField.COUNT]
+        if (
+            count >= layout.run_from_count
+            and layout.entities[entity, EntityField.STATE_GROWING]
+            and (position < 0 or position == count - 1)
+            and goes_on(layout, state, entity, history, ts_ms)
+        ):
+            return True
+    for bound in range(first, last):
+        count = later_than(state.arena, start, count, ts_ms - layout.bounds[bound])
+        scratch.positions[bound] = count
+    return False
+
+
+@inlined
+def goes_on(layout: Layout, state: State, entity: int, history: int, ts_ms: int) -> bool:
+    """Say whether a history's running state can be brought up to a time, and have one there."""
+    running = state.histories[history, HistoryField.RUNNING]
+    if running < 0:
+        begin(
+            layout.entities, state.histories, state.pool, state.pool_free, state.control, entity,
+            history,
+        )  # fmt: skip
+        return True
+    time_ms = state.pool[running + RunField.TIME_MS]
+    return bool(time_ms <= ts_ms or time_ms == INVALID_MS)
+
+
+@inlined
+def catch_up(
+    layout: Layout, state: State, scratch: Scratch, entity: int, history: int, ts_ms: int
+) -> None:
+    """Bring the bounds of a history that is kept running up to a time."""
+    if not advance_bounds(
+        layout.entities, layout.bounds, state.histories, state.arena, state.pool, entity, history,
+        ts_ms, scratch.positions, scratch.earlier,
+    ):  # fmt: skip
+        running = state.histories[history, HistoryField.RUNNING]
+        invalidate_families(layout.entities, layout.families, state.pool, entity, running)
+
+
+@inlined
+def _run_family(
+    layout: Layout,
+    state: State,
+    scratch: Scratch,
+    history: int,
+    family: int,
+    high: int,
+    ts_ms: int,
+    current: int,
+    row: int,
+    slot_values: NDArray[np.float64],
+) -> None:
+    """Bring a family's running state up to date and fill its slots from it."""
+    families, windows, members, terms = (
+        layout.families,
+        layout.windows,
+        layout.members,
+        layout.terms,
+    )
+    arena, pool, pool_free, control = state.arena, state.pool, state.pool_free, state.control
+    positions, earlier = scratch.positions, scratch.earlier
+    start = state.histories[history, HistoryField.START]
+    capacity = state.histories[history, HistoryField.CAPACITY]
+    base = state.histories[history, HistoryField.BASE]
+    words = state.histories[history, HistoryField.RUNNING] + families[family, FamilyField.STATE]
+    method = families[family, FamilyField.METHOD]
+    if method == Method.SUMS:
+        run_sums(
+            arena, start, capacity, base, families, family, windows, terms, pool, pool_free,
+            control, words, positions, earlier, high,
+        )  # fmt: skip
+        read_sums(base, families, family, windows, pool, words, positions, high, row, slot_values)
+    elif method == Method.LATEST:
+        run_latest(
+            arena, start, capacity, base, families, family, windows, terms, pool, words, positions,
+            high,
+        )  # fmt: skip
+        read_latest(
+            arena, start, capacity, base, families, family, windows, members, pool, words,
+            positions, high, ts_ms, row, slot_values,
+        )  # fmt: skip
+    elif method == Method.FIRST:
+        run_first(
+            arena, start, capacity, base, families, family, windows, members, terms, pool, words,
+            positions, high, row, slot_values,
+        )  # fmt: skip
+    else:
+        run_values(
+            arena, start, capacity, base, families, family, windows, terms, pool, pool_free,
+            control, words, positions, earlier, high,
+        )  # fmt: skip
+        read_values(
+            base, families, family, windows, members, pool, words, positions, high, current, row,
+            slot_values,
+        )  # fmt: skip
+
+
+@kernel
+def _walk_family(
+    layout: Layout,
+    state: State,
+    scratch: Scratch,
+    start: int,
+    capacity: int,
+    family: int,
+    high: int,
+    skip: int,
+    ts_ms: int,
+    current: int,
+    cells: Cells,
+    row: int,
+    slot_values: NDArray[np.float64],
+) -> None:
+    """Fill the slots of a family from the events in its windows."""
+    families, arena, positions = layout.families, state.arena, scratch.positions
+    method = families[family, FamilyField.METHOD]
+    if method == Method.SUMS:
+        sweep_sums(
+            arena, start, capacity, families, family, layout.windows, layout.terms, positions,
+            high, skip, row, slot_values,
+        )  # fmt: skip
+    elif method == Method.SEEN or method == Method.LATEST:
+        search(
+            arena, start, capacity, families, family, layout.members, layout.terms, positions,
+            high, skip, ts_ms, current, row, slot_values,
+        )  # fmt: skip
+    elif method == Method.FIRST:
+        _first(layout, arena, positions, start, capacity, family, high, skip, row, slot_values)
+    elif method == Method.RUN:
+        fill_streaks(
+            layout, arena, positions, start, capacity, family, high, skip, ts_ms, row, slot_values
+        )
+    else:
+        accumulate(
+            layout, arena, state.control, scratch, start, capacity, family, high, skip, cells,
+            row, slot_values,
+        )  # fmt: skip
+
+
+@inlined
+def compute(
+    layout: Layout,
+    state: State,
+    scratch: Scratch,
+    entity: int,
     ts_ms: int,
     stage: int,
     cells: Cells,
@@ -159,46 +304,36 @@ def compute(
 ) -> None:
     """Fill `slot_values[:, row]` for an entity's slots of one stage, as of `ts_ms`.
 
-    `position` is where the row's own event stands, -1 where the history doesn't hold it; `history`
-    is -1 where there is none. A value that is undefined may be left alone: `slot_values` comes in
-    full of NaN.
+    `scratch.current` says where the row's own event stands, and `scratch.positions` where the
+    bounds lie. A value that is undefined may be left alone: `slot_values` comes in full of NaN.
     """
     families, members = layout.families, layout.members
-    arena, positions = state.arena, scratch.positions
-    start, capacity, count, known = 0, 0, 0, 0
+    history = scratch.current[entity, CurrentField.HISTORY]
+    position = scratch.current[entity, CurrentField.POSITION]
+    start, capacity, known = 0, 0, 0
     if history >= 0:
         start = state.histories[history, HistoryField.START]
         capacity = state.histories[history, HistoryField.CAPACITY]
-        count = state.histories[history, HistoryField.COUNT]
         known = state.histories[history, HistoryField.KNOWN]
-    _find_bounds(layout, arena, positions, start, count, entity, ts_ms)
     for family in range(layout.spans[entity, stage], layout.spans[entity, stage + 1]):
-        high = positions[families[family, FamilyField.HIGH_BOUND]]
+        high = scratch.positions[families[family, FamilyField.HIGH_BOUND]]
         skip = -1 if families[family, FamilyField.INCLUDING_CURRENT] else position
-        method = families[family, FamilyField.METHOD]
+        cell = families[family, FamilyField.VALUE_CELL]
+        current = cells[cell, row] if cell >= 0 else 0
         if families[family, FamilyField.NEEDS] & ~known:
             _nothing(members, families, family, row, slot_values)
-        elif method == Method.ENDS:
-            _count(members, families, family, positions, high, skip, row, slot_values)
-        elif method == Method.SEARCH:
-            cell = families[family, FamilyField.VALUE_CELL]
-            current = cells[cell, row] if cell >= 0 else 0
-            search(
-                arena, start, capacity, families, family, members, layout.terms, positions, high,
-                skip, ts_ms, current, row, slot_values,
-            )  # fmt: skip
-        elif method == Method.TALLY:
-            _sum_up(
-                arena, start, capacity, families, family, members, layout.terms, positions, high,
-                skip, row, slot_values,
-            )  # fmt: skip
-        elif method == Method.RUN:
-            fill_streaks(
-                layout, arena, positions, start, capacity, family, high, skip, ts_ms, row,
-                slot_values,
-            )  # fmt: skip
+        elif families[family, FamilyField.METHOD] == Method.ENDS:
+            _count(members, families, family, scratch.positions, high, skip, row, slot_values)
+        elif (
+            scratch.current[entity, CurrentField.RUNS] and families[family, FamilyField.STATE] >= 0
+        ):
+            if skip >= 0:
+                high = min(high, skip)
+            _run_family(
+                layout, state, scratch, history, family, high, ts_ms, current, row, slot_values
+            )
         else:
-            accumulate(
-                layout, arena, state.control, scratch, start, capacity, family, high, skip, cells,
+            _walk_family(
+                layout, state, scratch, start, capacity, family, high, skip, ts_ms, current, cells,
                 row, slot_values,
             )  # fmt: skip
