@@ -41,6 +41,7 @@ class ReplayRequest:
     evaluate_from_ms: int | None
     evaluate_to_ms: int | None
     known_from_ms: int | None
+    memory_mib_max: int | None = None
 
 
 def run_replay(request: ReplayRequest, policy: Policy) -> dict[str, Any]:
@@ -62,6 +63,7 @@ def run_replay(request: ReplayRequest, policy: Policy) -> dict[str, Any]:
             batch_max_count=BATCH_MAX_COUNT,
             checkpoint_ms=CHECKPOINT_MS,
             emit_training=False,
+            memory_mib_max=request.memory_mib_max,
         ),
     )
     with ExitStack() as closing:
