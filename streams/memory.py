@@ -79,9 +79,12 @@ class MemoryBound:
         changes_bytes = self._residency.changed_count * CHANGE_BYTES
         return 2 * changes_bytes >= self._bytes_max // COMMITS_SHARE
 
-    def make_room(self, row_count: int) -> bool:
-        """Evict until a batch of so many rows fits; False where a commit must come first."""
-        return self._residency.make_room(row_count)
+    def make_room(self, row_count: int, stored_bytes: int = 0) -> bool:
+        """Evict until a batch of so many rows fits; False where a commit must come first.
+
+        `stored_bytes` are those of histories about to be loaded for it.
+        """
+        return self._residency.make_room(row_count, stored_bytes)
 
     def note_over(self) -> None:
         """Note that a batch is taken over the bound: not even after a commit could enough leave."""

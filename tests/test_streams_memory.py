@@ -116,20 +116,49 @@ def test_a_bound_below_what_the_program_itself_takes_is_refused(policy: Policy) 
     bounded(policy, least, lambda: 100 * MIB)
 
 
-def test_input_waits_for_commits_where_nothing_else_may_leave(policy: Policy) -> None:
-    """No checkpoint is due by time: only want of memory makes the engine store anything."""
-    mib_max = resident_bytes() // MIB * 2 + 200
-    sink, store = MemorySink(), MemoryStore()
+def cramped(policy: Policy, store: MemoryStore) -> EmbeddedRuntime:
+    """Return an engine that only want of memory makes store anything: no checkpoint is due."""
+    mib_max = 2 * (resident_bytes() // MIB) + 200
     runtime = EmbeddedRuntime(
-        policy, store, sink, EmbeddedSettings(2, checkpoint_ms=10**9, memory_mib_max=mib_max)
+        policy,
+        store,
+        MemorySink(),
+        EmbeddedSettings(2, checkpoint_ms=10**9, memory_mib_max=mib_max),
     )
-    runtime.processor.residency.bytes_max = 9 * MIB  # less than the bound would leave
-    for topics, keys, values in memory_child.submitted(2_000):
-        runtime.submit(topics, keys, values)
-        runtime.processor.residency.bytes_max = 9 * MIB
-    assert runtime.checkpoint_count > 0
-    assert runtime.resident.evicted_count > 0
-    runtime.close()
+    cramp(runtime)
+    return runtime
+
+
+def cramp(runtime: EmbeddedRuntime) -> None:
+    """Leave less to state than the bound would: as if the rest of the process took it."""
+    runtime.processor.residency.bytes_max = 4 * MIB
+
+
+def test_input_waits_for_commits_where_nothing_else_may_leave(policy: Policy) -> None:
+    """And what those commits cover is decided: a crash after them loses nothing."""
+    whole, store = MemoryStore(), MemoryStore()
+    free = EmbeddedRuntime(policy, whole, MemorySink(), EmbeddedSettings(2, checkpoint_ms=10**9))
+    batches = [
+        tuple(column[start : start + 100] for column in columns)
+        for columns in memory_child.submitted(2_000)
+        for start in range(0, len(columns[0]), 100)
+    ]
+    for batch in batches:
+        free.submit(*batch)
+    free.close()
+    first = cramped(policy, store)
+    for batch in batches[: len(batches) * 2 // 3]:
+        first.submit(*batch)
+        cramp(first)
+    assert first.checkpoint_count > 1
+    assert first.resident.evicted_count > 0
+    second = cramped(policy, store)  # the first one is never closed: it crashed
+    for batch in batches:
+        second.submit(*batch)
+        cramp(second)
+    second.close()
+    for owner in ("0", "1"):
+        assert dict(store.scan(owner)) == dict(whole.scan(owner))
 
 
 def run_child(arguments: list[str], bytecode: Path) -> memory_child.Finding:
