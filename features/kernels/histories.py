@@ -73,10 +73,11 @@ def update(
                     entities, layout.bounds, layout.families, layout.members, state.histories,
                     entity, history, cells[Cell.TS_MS, row], row, errors,
                 )  # fmt: skip
-                note_lacking(
-                    layout.reads, state.histories, entity, history, cells[Cell.TS_MS, row], row,
-                    errors,
-                )  # fmt: skip
+                if state.histories[history, HistoryField.LACKING]:
+                    note_lacking(
+                        layout.reads, state.histories, entity, history, cells[Cell.TS_MS, row],
+                        row, errors,
+                    )  # fmt: skip
             control[Control.ENTITY] = 0
         elif kinds[row] == Kind.LABEL and layout.customer >= 0:
             _take_label(layout, state, cells, row, partition)
