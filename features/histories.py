@@ -196,24 +196,27 @@ class FeatureEngine:
         """Let up to so many idle histories leave memory; returns how many did.
 
         Those that were not used for longest go first, all partials together, and none of which
-        the store may not have everything. Not between `missing` and `update` of a batch. From
-        then on what isn't resident must be asked for, also where all began with `assume_fresh`.
+        the store may not have everything. Afterwards ask what is `missing` for the next batch,
+        also where all began with `assume_fresh`.
         """
         return self._sweep(history_count, 0)
 
-    def make_room(self, row_count: int) -> bool:
+    def make_room(self, row_count: int, stored_bytes: int = 0) -> bool:
         """Evict until a batch of so many rows can be taken within `memory_bytes_max`.
 
-        False where too little could leave because its changes are not confirmed: after a commit
-        more can. The batch may be taken nonetheless, over the bound.
+        `stored_bytes` are those of histories about to be loaded for it. False where too little
+        could leave because its changes are not confirmed: after a commit more can. The batch may
+        be taken nonetheless, over the bound.
         """
-        if self.memory_bytes_max is None:
+        bytes_max = self.memory_bytes_max
+        if bytes_max is None:
             return True
-        wanted = residency.shortage(self._layout, self._state, self.memory_bytes_max, row_count)
+        asked = (self._layout, self._state, bytes_max, row_count, stored_bytes)
+        wanted = residency.shortage(*asked)
         if any(wanted):
             self._sweep(*wanted)
-            wanted = residency.shortage(self._layout, self._state, self.memory_bytes_max, row_count)
-        residency.shrink(self._layout, self._state, self.memory_bytes_max)
+            wanted = residency.shortage(*asked)
+        residency.shrink(self._layout, self._state, bytes_max)
         return not any(wanted)
 
     def _sweep(self, history_count: int, word_count: int) -> int:

@@ -27,6 +27,7 @@ ARENA_WORDS_MIN = 1 << 20
 POOL_WORDS_MIN = 1 << 16
 SHRINK_WORDS_MIN = 1 << 16  # less isn't worth sliding everything together
 FREE_SHARE = 8  # one in so many words of the arena stays free, so that sliding it together pays
+LOADED_FACTOR = 3  # 64 bits a cell instead of 45, and blocks that may be half empty
 LOOKUP_TENTHS_MAX = 6  # of the index are in use at most
 
 
@@ -104,14 +105,17 @@ def grow(layout: Layout, state: State, need: int, bytes_max: int | None) -> Stat
     return state
 
 
-def shortage(layout: Layout, state: State, bytes_max: int, row_count: int) -> tuple[int, int]:
+def shortage(
+    layout: Layout, state: State, bytes_max: int, row_count: int, stored_bytes: int
+) -> tuple[int, int]:
     """Return how many histories and words must leave before a batch of so many rows.
 
-    It counts with the worst: that every row names new entities only.
+    It counts with the worst: that every row names new entities only, and that those with
+    `stored_bytes` to be loaded take `LOADED_FACTOR` times as much in memory.
     """
     rows_needed = row_count * len(layout.entities)
     widths = layout.entities[:, EntityField.WIDTH]
-    words_needed = row_count * int(widths.sum()) * CAPACITY_MIN
+    words_needed = row_count * int(widths.sum()) * CAPACITY_MIN + stored_bytes * LOADED_FACTOR // 8
     tables_bytes = _table_bytes(state)
     growth_bytes = _growth_bytes(state, rows_needed)
     short_words = _short_words(state, bytes_max - tables_bytes - growth_bytes, words_needed)

@@ -179,6 +179,15 @@ def schemas(directory: Path) -> None:
     help="Partitions of the embedded log; decisions do not depend on it.",
 )
 @click.option(
+    "--memory-max",
+    "memory_mib_max",
+    type=click.IntRange(min=1),
+    envvar="MILLRACE_MEMORY_MAX",
+    show_envvar=True,
+    help="MiB that the process may take; what is idle then waits in Redis. Decisions do not depend "
+    "on it.",
+)
+@click.option(
     "--evaluate-from", type=click.DateTime(), help="Metrics over decisions from here on (UTC)."
 )
 @click.option("--evaluate-to", type=click.DateTime(), help="... and before this.")
@@ -195,6 +204,7 @@ def replay(
     via: str,
     redis_url: str | None,
     partitions: int,
+    memory_mib_max: int | None,
     evaluate_from: datetime | None,
     evaluate_to: datetime | None,
     known_from: datetime | None,
@@ -213,6 +223,7 @@ def replay(
         evaluate_from_ms=_ms(evaluate_from),
         evaluate_to_ms=_ms(evaluate_to),
         known_from_ms=_ms(known_from),
+        memory_mib_max=memory_mib_max,
     )
     summary = run_replay(request, read_policy(policy_dir))
     if as_json:

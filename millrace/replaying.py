@@ -42,6 +42,7 @@ class ReplayRequest:
     evaluate_from_ms: int | None
     evaluate_to_ms: int | None
     known_from_ms: int | None
+    memory_mib_max: int | None = None
 
 
 def run_replay(request: ReplayRequest, policy: Policy) -> dict[str, Any]:
@@ -64,6 +65,7 @@ def run_replay(request: ReplayRequest, policy: Policy) -> dict[str, Any]:
             checkpoint_ms=CHECKPOINT_MS,
             id_key=id_key(),
             emit_training=False,
+            memory_mib_max=request.memory_mib_max,
         ),
     )
     with ExitStack() as closing:

@@ -124,17 +124,26 @@ class EmbeddedRuntime:
     def submit(self, topics: Sequence[str], keys: Sequence[str], values: Sequence[bytes]) -> None:
         """Append records to the log and decide everything that is unread."""
         self.log.append(topics, keys, values)
-        while raws := self.log.read(self._settings.batch_max_count):
+        while raws := self._read():
             self._step(raws)
         # State in memory holds what was read; after a crash the source is read again, not the log.
         self.log.truncate_read()
+
+    def _read(self) -> Sequence[RawRecord]:
+        """Read the next batch, once there is room for it.
+
+        Not the other way round: a commit covers what was read, so all of that must be decided.
+        """
+        unread_count = self.log.max_unread - self.log.room_count
+        if unread_count:
+            self._make_room(min(unread_count, self._settings.batch_max_count))
+        return self.log.read(self._settings.batch_max_count)
 
     def _step(self, raws: Sequence[RawRecord]) -> None:
         started_ns = self._now_ns()
         batch = self.processor.decode(raws)
         batch.first = self._sequence
         self._sequence += len(raws)
-        self._make_room(len(raws))
         self._load_missing(batch)
         self._decide(batch)
         now_ns = self._now_ns()
@@ -160,10 +169,21 @@ class EmbeddedRuntime:
             self._memory.note_over()
 
     def _load_missing(self, batch: Batch) -> None:
+        has_room = self._memory is None
         while keys := self.processor.missing(batch):
             places = [(str(key.partition), key.key) for key in keys]
             values = self._committer.patiently(partial(self._store.load, places))
+            if not has_room:
+                # Only once: what leaves now may be what this batch needs, and is asked for again.
+                self._make_room_for(sum(len(value) for value in values if value), len(batch.raws))
+                has_room = True
             self.processor.load(zip(keys, values, strict=True))
+
+    def _make_room_for(self, stored_bytes: int, row_count: int) -> None:
+        """Have idle state leave memory for state that comes; no commit may be begun now."""
+        if self._memory is not None and not self._memory.make_room(row_count, stored_bytes):
+            self._finish_commit()
+            self._memory.make_room(row_count, stored_bytes)
 
     def _decide(self, batch: Batch) -> None:
         """Decide a batch, cut where event time passes the publication of a model."""

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 MIB = 1 << 20
 STATE_MIB_MIN = 16  # less than this leaves no room for a batch
 LOOKS_COUNT = 8  # how many of the last looks count: what is no state comes and goes
-COMMITS_SHARE = 8  # one in so many bytes is for changes on their way to the store
+COMMITS_SHARE = 16  # one in so many bytes is for changes on their way to the store
 MARGIN_SHARE = 32  # and one in so many for what grows between two looks
 CHANGE_BYTES = 2_000  # that a changed history takes on its way to the store
 
@@ -59,7 +59,7 @@ class MemoryBound:
         self.over_count = 0  # batches that were taken over the bound
         self.look()
         if self._state_bytes() < STATE_MIB_MIN * MIB:
-            least = (max(self._others_bytes) // MIB + STATE_MIB_MIN) * 8 // 6 + 1
+            least = (max(self._others_bytes) // MIB + STATE_MIB_MIN) * 32 // 29 + 1
             raise MemoryBoundError(
                 f"memory bound: expected at least {least} MiB, which leaves {STATE_MIB_MIN} MiB "
                 f"for state, got {mib_max} MiB"
@@ -79,9 +79,12 @@ class MemoryBound:
         changes_bytes = self._residency.changed_count * CHANGE_BYTES
         return 2 * changes_bytes >= self._bytes_max // COMMITS_SHARE
 
-    def make_room(self, row_count: int) -> bool:
-        """Evict until a batch of so many rows fits; False where a commit must come first."""
-        return self._residency.make_room(row_count)
+    def make_room(self, row_count: int, stored_bytes: int = 0) -> bool:
+        """Evict until a batch of so many rows fits; False where a commit must come first.
+
+        `stored_bytes` are those of histories about to be loaded for it.
+        """
+        return self._residency.make_room(row_count, stored_bytes)
 
     def note_over(self) -> None:
         """Note that a batch is taken over the bound: not even after a commit could enough leave."""

@@ -61,8 +61,11 @@ class Residency:
             allocated_bytes=memory.allocated_bytes + customers_bytes,
         )
 
-    def make_room(self, row_count: int) -> bool:
+    def make_room(self, row_count: int, stored_bytes: int = 0) -> bool:
         """Evict until a batch of so many rows can be taken within the bound.
+
+        `stored_bytes` are those of histories about to be loaded for it. What the batch needs may
+        leave too: ask what is missing afterwards.
 
         False where too little could leave, because it isn't confirmed. The batch may be taken
         nonetheless, over the bound.
@@ -72,7 +75,7 @@ class Residency:
         fits = self._make_room_for_customers(self.bytes_max // CUSTOMERS_SHARE)
         customers_bytes = sum(p.customers.used_bytes for p in self._partitions)
         self._engine.memory_bytes_max = max(self.bytes_max - customers_bytes, 0)
-        return self._engine.make_room(row_count) and fits
+        return self._engine.make_room(row_count, stored_bytes) and fits
 
     def evict(self, count: int) -> int:
         """Let up to so many histories, and customers of each partition, leave memory."""

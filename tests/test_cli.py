@@ -259,6 +259,8 @@ MISTAKES = {
     "replay empty.jsonl --speed 0x --out o": "got '0x'",
     "replay empty.jsonl --speed nan --out o": "got 'nan'",
     "replay empty.jsonl --partitions 0 --out o": "0 is not in the range 1<=x<=65535",
+    "replay empty.jsonl --memory-max 50 --out o": "memory bound: expected at least",
+    "replay empty.jsonl --memory-max 0 --out o": "0 is not in the range x>=1",
     "replay empty.jsonl --redis nonsense --out o": "--redis: expected a URL such as redis://",
     "replay empty.jsonl --redis unix:///gone/sock --out o": "/gone/sock can't be reached",
     "replay empty.jsonl --policy no-policy --out o": "no-policy: expected a policy folder",

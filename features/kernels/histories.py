@@ -135,7 +135,8 @@ def _answer(
                 entities, layout.bounds, layout.families, layout.members, state.histories,
                 entity, history, ts_ms, row, errors,
             )  # fmt: skip
-            note_lacking(layout.reads, state.histories, entity, history, ts_ms, row, errors)
+            if state.histories[history, HistoryField.LACKING]:
+                note_lacking(layout.reads, state.histories, entity, history, ts_ms, row, errors)
 
 
 @inlined

@@ -46,10 +46,11 @@ def note_lacking(
     row: int,
     errors: NDArray[np.float64],
 ) -> None:
-    """Mark the slots that read a lacking column and whose windows reach an event without it."""
+    """Mark the slots that read a lacking column and whose windows reach an event without it.
+
+    To be called only where HistoryField.LACKING says that there is one.
+    """
     lacking = histories[history, HistoryField.LACKING]
-    if not lacking:
-        return
     lacking_ts = histories[history, HistoryField.LACKING_TS]
     for slot in range(reads.shape[0]):
         if (

@@ -258,6 +258,7 @@ def _merge(
     old_start, old_capacity = own[HistoryField.START], own[HistoryField.CAPACITY]
     tags = old_start + kept * old_capacity
     i, j = own[HistoryField.COUNT] - 1, stored - 1
+    known = own[HistoryField.KNOWN]
     for to in range(total - 1, -1, -1):
         at = first + j * row_bytes
         if j >= 0 and (i < 0 or _takes_stored(state, own, tags, i, data, at, partition)):
@@ -266,7 +267,7 @@ def _merge(
                 if source[column, 0] >= 0:
                     value = get_cell(data, at + source[column, 0], source[column, 1])
                 state.arena[start + column * capacity + to] = value
-                own[HistoryField.KNOWN] |= np.int64(value != MISSING) << column
+                known |= np.int64(value != MISSING) << column
             if fields[EntityField.SHARED]:
                 state.arena[start + kept * capacity + to] = partition
             j -= 1
@@ -275,6 +276,7 @@ def _merge(
                 value = state.arena[old_start + column * old_capacity + i]
                 state.arena[start + column * capacity + to] = value
             i -= 1
+    own[HistoryField.KNOWN] = known
     if i >= 0:
         own[HistoryField.FLOOR_TS] = max(own[HistoryField.FLOOR_TS], state.arena[old_start + i])
     if j >= 0:
