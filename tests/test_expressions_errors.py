@@ -184,6 +184,7 @@ ARGUMENTS = [
     ("card.count('1h', where=country == @5)", "a string to compare", "`5`"),
     ("card.count('1h', where=mcc is @5)", "a comparison by", "`5`"),
     ("card.count('1h', where=label > @fraud)", "== or != for a label", ">"),
+    ("card.count('1h', where=not label > @fraud)", "== or != for a label", ">"),
     ("card.count('1h', where=@mcc + 1 == 2)", "a field of the stored event", "`mcc + 1`"),
 ]
 

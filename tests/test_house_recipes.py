@@ -19,9 +19,12 @@ ROOT = Path(__file__).parent.parent
 INPUTS = ("log_amount", "card_payments_1h")
 
 
+def contributing() -> str:
+    return (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
 def blocks(language: str) -> list[str]:
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+    return re.findall(rf"```{language}\n(.*?)```", contributing(), flags=re.DOTALL)
 
 
 def bank_files() -> dict[str, str]:
@@ -36,9 +39,15 @@ def compiled_outputs(policy: Policy, extra: dict[str, ExpressionText]) -> set[st
 def test_rule_model_and_offer() -> None:
     files = bank_files()
     recipes = [block for block in blocks("yaml") if "inputs" not in yaml.safe_load(block)]
-    assert len(recipes) == 3
+    assert len(recipes) == 4
     files |= {f"recipe_{k}.yaml": block for k, block in enumerate(recipes)}
-    outputs = compiled_outputs(Policy.parse(files), {})
+    extra = {
+        f"rule:named_{k}": ExpressionText(text, "CONTRIBUTING.md", 1, 1)
+        for k, text in enumerate(("ratio > 3", 'customer.max(ratio, "14d") > 5'))
+    }
+    assert all(text.text.removesuffix(" > 5") in contributing() for text in extra.values())
+    outputs = compiled_outputs(Policy.parse(files), extra)
+    assert set(extra) <= outputs
     assert "rule:burst_of_small_payments" in outputs
     assert "reason:burst_of_small_payments:1" in outputs
     assert {f"model:careful_fraud:{name}" for name in INPUTS} <= outputs
@@ -101,7 +110,9 @@ def test_readme_expressions_and_record() -> None:
         f"rule:readme_{k}": ExpressionText(line, "README.md", 1, 1)
         for k, line in enumerate(expressions.splitlines())
     }
-    assert len(extra) == 5
-    assert set(extra) <= compiled_outputs(Policy.parse(bank_files()), extra)
+    assert len(extra) == 7
+    (named,) = re.findall(r"# (let ratio: .*)", expressions)
+    files = bank_files() | {"let.yaml": named.replace("let ", "let:\n  ")}
+    assert set(extra) <= compiled_outputs(Policy.parse(files), extra)
     (record,) = re.findall(r"```json\n(.*?)```", text, re.S)
     assert isinstance(msgspec.json.decode(record, type=Record), Transaction)

@@ -4,7 +4,7 @@
 tests, over the declarations of `features.expressions.reference`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from features.columns import LabelCode
 from features.expressions.types import Type
@@ -41,7 +41,7 @@ class AggregateCall:
     about: str
     example: str
     subject: str = ""
-    parameters: tuple[str, ...] = field(default=("window",))
+    parameters: tuple[str, ...] = ("window",)
     parameter: int = 0
     window_required: bool = True
     excludes_current: bool = False

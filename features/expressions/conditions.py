@@ -13,7 +13,6 @@ from features.columns import Cell, Kind
 from features.errors import SourceError, nearest_name
 from features.expressions.catalogue import IS_MISSING, LABEL, VERDICTS
 from features.expressions.clauses import (
-    NEGATED,
     SYMBOLS,
     TERM_COUNT_MAX,
     Clauses,
@@ -109,7 +108,7 @@ class ConditionCompiler:
         """Return a verdict or a named condition that stands alone."""
         if node.id in VERDICTS:
             self._check_labelled(node)
-            return self._verdict(Comparison.NE if negated else Comparison.EQ, node)
+            return self._verdict(Comparison.EQ, node, negated)
         names = self.workspace.stored_names(self.kind)
         found = self.workspace.stored_type(self.kind, node.id) if node.id in names else None
         if found is not Type.BOOL:
@@ -140,7 +139,7 @@ class ConditionCompiler:
             left, comparison, right = right, _FLIPPED.get(comparison, comparison), left
         if isinstance(left, ast.Name) and left.id == LABEL:
             self._check_labelled(left)
-            return self._verdict(NEGATED[comparison] if negated else comparison, right)
+            return self._verdict(comparison, right, negated)
         field = self._field(left)
         if field.type is Type.BOOL:
             raise self.source.error(left, f"`{field.name}` alone: it is a condition")
@@ -197,7 +196,7 @@ class ConditionCompiler:
         if self.kind not in LABELLED_KINDS:
             raise self._unknown(node, node.id)
 
-    def _verdict(self, comparison: Comparison, node: ast.expr) -> Clauses:
+    def _verdict(self, comparison: Comparison, node: ast.expr, negated: bool) -> Clauses:
         name = node.id if isinstance(node, ast.Name) else None
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             name = node.value
@@ -213,8 +212,9 @@ class ConditionCompiler:
                 node, f"an entity named `{CUSTOMER}`, through which labels are joined", "none"
             )
         code = VERDICTS[name]
+        term = Term(int(Cell.LABEL), comparison, int(code), LABEL, code.name.lower())
         # The label of an event is never missing: where nobody has spoken it is UNKNOWN.
-        return ((Term(int(Cell.LABEL), comparison, int(code), LABEL, code.name.lower()),),)
+        return ((negation(term) if negated else term,),)
 
     def _term(
         self, field: Field, comparison: Comparison, node: ast.expr, text: str | None = None
