@@ -1,13 +1,20 @@
 """The peers of `bench/peers` that are installed answer as Millrace does, on a small part."""
 
+import json
 import math
 import statistics
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from bench.peers import in_millrace, in_pandas, in_redis, in_river
+from bench.peers.__main__ import main, why_absent
 from bench.peers.agreement import compare, last_of_tie
+from bench.peers.page import main as print_page
+from bench.peers.page import page
 from bench.peers.question import (
     COLUMN,
     COLUMNS,
@@ -18,9 +25,10 @@ from bench.peers.question import (
     make_events,
     tenth,
 )
-from bench.peers.registry import BY_KEY
+from bench.peers.registry import BY_KEY, FLINK, PEERS, REFERENCE
 from bench.peers.timed import Answers
 
+ROOT = Path(__file__).parent.parent
 HOUR_MS = WINDOWS_MS["1h"]
 
 
@@ -162,3 +170,77 @@ def test_only_deviations_may_be_rounded_and_only_by_what_the_largest_square_expl
     wrong = columns_of(std_1h=[0, 1.1])
     found = compare(arrivals, own, wrong, ("std_1h",), holds_later_ties=False)
     assert (found.rounding_count, found.unexplained_count) == (0, 1)
+
+
+def row(key: str, used_cpu_s: list[float], **agreement: Any) -> dict[str, Any]:
+    facts = {"key": key, "event_count": 1_000, "version": "1.2.3", "took_s": [0.5, 0.25]}
+    return {**facts, "used_cpu_s": used_cpu_s, **({"agreement": agreement} if agreement else {})}
+
+
+def results() -> dict[str, Any]:
+    counts = {"compared_count": 31_000, "ties_count": 20, "unexplained_count": 0}
+    return {
+        "machine_info": {
+            "cpu": {"model": "Abacus 9", "count": 2},
+            "system": "Linux",
+            "machine": "x86_64",
+            "python_implementation": "CPython",
+            "python_version": "3.11.4",
+            "packages": {"numba": "0.68.1"},
+        },
+        "commit_info": {"id": "0123456789abcdef", "dirty": False},
+        "datetime": "2025-07-01T12:00:00+00:00",
+        "event_count": 10_000,
+        "customer_count": 987,
+        "seed": 1,
+        "peers": [
+            row(REFERENCE, [0.002, 0.001]),
+            row("redis", [0.1], **counts, rounding_count=5, rounding_max=0.25),
+        ],
+        "skipped": [{"title": "Some peer", "reason": "it is not there"}],
+    }
+
+
+def test_the_page_gives_times_per_event_of_the_best_run_and_what_was_compared() -> None:
+    text = page(results())
+    # 1 ms for 1,000 events is 1 µs each; 0.1 s is 100 times as much; 0.25 s passed: 250 µs each.
+    assert "| 1,000 | 1.00 | 250 | 1,000,000 | 1.00 × |\n" in text
+    assert "| 1,000 | 100 | 250 | 10,000 | 100 × |\n" in text
+    assert "| 31,000 | 30,975 | 20 | 5 | 0.250 | 0 |\n" in text
+    assert "10,000 payments of 987 customers within 35 days" in text
+    assert "## Not run\n\n- Some peer: it is not there.\n" in text
+    assert all(f"**{name}**: " in text for name in ("Millrace", "Flink SQL", "Polars", "DuckDB"))
+
+
+def test_the_committed_page_is_that_of_the_committed_results(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = ROOT / "bench" / "results" / "peers.json"
+    assert print_page([str(file)]) == 0
+    assert capsys.readouterr().out == (ROOT / "docs" / "peers.md").read_text(encoding="utf-8")
+    found = json.loads(file.read_text(encoding="utf-8"))
+    assert {row["key"] for row in found["peers"]} <= set(BY_KEY)
+    compared = [row["agreement"] for row in found["peers"] if row["key"] != REFERENCE]
+    assert compared
+    assert not any(agreement["unexplained_count"] for agreement in compared)
+
+
+def test_an_absent_peer_says_what_it_needs() -> None:
+    assert "--flink-python" in why_absent(BY_KEY[FLINK], None)
+    absent = replace(BY_KEY["river"], package="no-such-package")
+    assert "no-such-package is not installed" in why_absent(absent, None)
+    assert why_absent(BY_KEY["river"], None) == ""
+    assert len(BY_KEY) == len(PEERS)
+
+
+def test_the_command_asks_in_processes_of_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "peers.json"
+    options = ["--events", "2000", "--only", "pandas", FLINK, "--out", str(file)]
+    assert main(options) == 0
+    found = json.loads(file.read_text(encoding="utf-8"))
+    assert [row["key"] for row in found["peers"]] == [REFERENCE, "pandas"]
+    assert found["peers"][1]["agreement"]["compared_count"] == 31 * 2_000
+    assert all(min(row["took_s"]) > 0.0 for row in found["peers"])
+    assert "NOT RUN: Flink SQL" in capsys.readouterr().err

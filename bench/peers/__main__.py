@@ -3,7 +3,8 @@
     python -m bench.peers [--events N] [--only PEER …] [--flink-python PATH] --out peers.json
     python -m bench.peers.page peers.json > docs/peers.md
 
-The exit code is 1 where a peer's answers differ without an explanation.
+The exit code is 1 where a peer's answers differ without an explanation, 2 where one that is there
+fails.
 """
 
 import argparse
@@ -48,8 +49,12 @@ def main(arguments: list[str]) -> int:
         "skipped": [],
     }
     chosen = [peer for peer in PEERS if peer.key in {REFERENCE, *(options.only or BY_KEY)}]
-    with tempfile.TemporaryDirectory(prefix="peers-") as folder:
-        _ask_all(chosen, events, Path(folder), options.flink_python, results)
+    try:
+        with tempfile.TemporaryDirectory(prefix="peers-") as folder:
+            _ask_all(chosen, events, Path(folder), options.flink_python, results)
+    except PeerError as error:
+        _say(f"bench.peers: {error}")
+        return 2
     Path(options.out).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     wrong = [
         row["key"]
