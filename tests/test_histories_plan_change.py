@@ -1,6 +1,6 @@
 """A policy that changes over stored histories: exact at once where the cells had been kept."""
 
-import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from features.columns import MISSING, Cell, LabelCode
 from features.histories import EntityKey, FeatureEngine, Features
-from features.plan import Aggregate, Comparison, Entity, KeptValue, Plan, SlotField
+from features.kernels.opcodes import Opcode
+from features.plan import Aggregate, Comparison, Entity, KeptValue, Plan, Program, SlotField
 from tests.oracle_blobs import HEAD_BYTES, LEAD, read_blob
 from tests.oracle_histories import (
     NO_WHERE,
@@ -177,14 +178,19 @@ def with_values(slots: list[Slot], *fingerprints: int) -> Plan:
         for i, fingerprint in enumerate(fingerprints)
     )
     entity = make_entity("customer", Cell.CUSTOMER_ID, False, AMOUNT, *(v.cell for v in values))
-    return dataclasses.replace(make_plan((entity,), slots), values=values)
+    rows = [(Opcode.CONST, 0, 0, 0), *((Opcode.STORE, i, 0, 0) for i in range(len(values)))]
+    unknown = Program(
+        np.array(rows, np.int64), np.array([math.nan]), np.zeros(0, np.int64), 1,
+        {value.name: i for i, value in enumerate(values)},
+    )  # fmt: skip
+    return make_plan((entity,), slots, values=values, stages=(unknown,))
 
 
 def stored_values(*fingerprints: int) -> bytes:
     """Return a blob with two events, whose kept values are their fingerprint plus the time."""
     plan = with_values([], *fingerprints)
     engine = FeatureEngine(plan, [0])
-    engine.update(*extended(paying(1, 2), plan))
+    engine.update(*paying(1, 2))
     (change,) = engine.changes()
     blob = bytearray(change.value)
     row_bytes = (len(blob) - HEAD_BYTES - 8 * len(fingerprints)) // 2
@@ -195,22 +201,16 @@ def stored_values(*fingerprints: int) -> bytes:
     return bytes(blob)
 
 
-def extended(rows: Rows, plan: Plan) -> Rows:
-    """Return rows with room for the kept values, of which nothing is known yet."""
-    room = np.full((len(plan.values), len(rows[0])), MISSING, dtype=np.int64)
-    return rows[0], np.vstack([rows[1], room]), rows[2]
-
-
 @pytest.mark.parametrize("fingerprints", [(900, 700), (700, 900), (900, 500, 700)])
 def test_a_kept_value_is_found_by_its_fingerprint(fingerprints: tuple[int, ...]) -> None:
     slots: list[Slot] = [
-        (0, Aggregate.SUM, FIRST_KEPT, EVER_MS, 0, NO_WHERE, False),
-        (0, Aggregate.SUM, FIRST_KEPT + 1, EVER_MS, 0, NO_WHERE, False),
+        (0, Aggregate.SUM, FIRST_KEPT, EVER_MS, 0, NO_WHERE, False, 0, -1, (), 1),
+        (0, Aggregate.SUM, FIRST_KEPT + 1, EVER_MS, 0, NO_WHERE, False, 0, -1, (), 1),
     ]
     plan = with_values(slots, 700, 800)  # 700 was kept before, 800 was not
     engine = FeatureEngine(plan, [0])
     engine.load([(OWNER, stored_values(*fingerprints))])
-    features = engine.update(*extended(paying(3), plan))
+    features = engine.update(*paying(3))
     assert features.values[0, 0] == 701 + 702
     assert features.errors[:, 0].tolist() == [0, np.inf]
     (change,) = engine.changes()
@@ -226,6 +226,6 @@ def test_the_same_values_in_the_same_order_are_appended_to() -> None:
     engine = FeatureEngine(plan, [0])
     blob = stored_values(700, 900)
     engine.load([(OWNER, blob)])
-    engine.update(*extended(paying(3), plan))
+    engine.update(*paying(3))
     (change,) = engine.changes()
     assert change.offset == len(blob)

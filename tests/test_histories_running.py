@@ -97,7 +97,7 @@ def test_running_equals_walking_where_events_are_dropped(
 def test_every_aggregate_over_a_long_stream(entity: int, where: str) -> None:
     slots: list[Slot] = []
     for kind, delay_ms, including, window_ms in itertools.product(
-        RUNNING, (0, 50), (False, True), (0, 1, 30, 400, 5000)
+        RUNNING, (0, 50), (False, True), (0, 30, 400)
     ):
         cell = -1 if kind in (Aggregate.COUNT, Aggregate.SINCE) else AMOUNT
         if kind in (Aggregate.DISTINCT, Aggregate.SEEN):
@@ -105,8 +105,8 @@ def test_every_aggregate_over_a_long_stream(entity: int, where: str) -> None:
         slots.append((entity, kind, cell, window_ms, delay_ms, WHERES[where], including))
     rng = np.random.default_rng(11)
     listed, now_ms = [], 0
-    for i in range(900):
-        now_ms += int(rng.integers(0, 5)) + 600 * (i % 300 == 299)
+    for i in range(240):
+        now_ms += int(rng.integers(0, 5)) + 600 * (i % 80 == 79)
         if i % 15 == 14:
             listed.append(label(0, int(rng.integers(max(0, i - 60), i)), 1, 1 + i % 2))
             continue
@@ -122,4 +122,4 @@ def test_every_aggregate_over_a_long_stream(entity: int, where: str) -> None:
     np.testing.assert_allclose(
         engine.update(*rows).values, Oracle(plan).take_all(rows), rtol=1e-12, atol=0
     )
-    assert values_of(slots, rows, ALWAYS, [10, 500]) == values_of(slots, rows, NEVER, [])
+    assert values_of(slots, rows, ALWAYS, [10, 100]) == values_of(slots, rows, NEVER, [])
