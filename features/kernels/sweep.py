@@ -20,7 +20,7 @@ _LARGEST = np.iinfo(np.int64).max
 @inlined
 def fill_sums(
     windows: Table,
-    window: int,
+    span: int,
     count: int,
     total: int,
     squares: int,
@@ -31,21 +31,21 @@ def fill_sums(
     slot_values: NDArray[np.float64],
 ) -> None:
     """Fill the slots of one window from its exact sums; what has no value is left undefined."""
-    if windows[window, WindowField.COUNT] >= 0:
-        slot_values[windows[window, WindowField.COUNT], row] = count
-    if windows[window, WindowField.SUM] >= 0:
-        slot_values[windows[window, WindowField.SUM], row] = total
+    if windows[span, WindowField.COUNT] >= 0:
+        slot_values[windows[span, WindowField.COUNT], row] = count
+    if windows[span, WindowField.SUM] >= 0:
+        slot_values[windows[span, WindowField.SUM], row] = total
     if count == 0:
         return
-    if windows[window, WindowField.MEAN] >= 0:
-        slot_values[windows[window, WindowField.MEAN], row] = total / np.float64(count)
-    if windows[window, WindowField.STD] >= 0:
+    if windows[span, WindowField.MEAN] >= 0:
+        slot_values[windows[span, WindowField.MEAN], row] = total / np.float64(count)
+    if windows[span, WindowField.STD] >= 0:
         value = standard_deviation(count, total, squares, low_squares)
-        slot_values[windows[window, WindowField.STD], row] = value
-    if windows[window, WindowField.MIN] >= 0:
-        slot_values[windows[window, WindowField.MIN], row] = least
-    if windows[window, WindowField.MAX] >= 0:
-        slot_values[windows[window, WindowField.MAX], row] = most
+        slot_values[windows[span, WindowField.STD], row] = value
+    if windows[span, WindowField.MIN] >= 0:
+        slot_values[windows[span, WindowField.MIN], row] = least
+    if windows[span, WindowField.MAX] >= 0:
+        slot_values[windows[span, WindowField.MAX], row] = most
 
 
 @kernel
