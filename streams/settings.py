@@ -138,6 +138,9 @@ class Settings:
         if not re.fullmatch(r"[A-Za-z0-9._-]*", self.topic_prefix):
             expected = "letters, digits, dots, dashes and underscores, as in a topic's name"
             raise SettingError("MILLRACE_TOPIC_PREFIX", expected, repr(self.topic_prefix))
+        if not re.fullmatch(r"[^{}\s]+", self.redis_prefix):
+            expected = "text without braces and blanks"
+            raise SettingError("MILLRACE_REDIS_PREFIX", expected, repr(self.redis_prefix))
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
