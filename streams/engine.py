@@ -206,7 +206,7 @@ class Engine:
         # The commit before this one has ended well, or `begin` had raised.
         self.processor.residency.confirmed(self._generation)
         self._generation = self.processor.residency.generation
-        self._committed = positions
+        self._committed = {o: c | positions.get(o, {}) for o, c in self._committed.items()}
         self.uncommitted_count = 0
         self._checkpointed_ns = self._now_ns()
 
