@@ -1,4 +1,4 @@
-"""A real Redis for the tests that need one."""
+"""A real Redis and a real Kafka for the tests that need one."""
 
 import os
 import uuid
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from streams.private_kafka import PrivateKafka, lacking
 from streams.private_redis import PrivateRedis
 
 
@@ -30,3 +31,13 @@ def redis_prefix(redis_url: str) -> Iterator[str]:
         keys = list(client.scan_iter(match=f"{prefix}*", count=1000))
         if keys:
             client.delete(*keys)
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[PrivateKafka]:
+    """Return a real broker, shared by all tests: each makes topics and groups of its own names."""
+    reason = lacking()
+    if reason is not None:
+        pytest.skip(reason)
+    with PrivateKafka() as broker:
+        yield broker
