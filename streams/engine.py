@@ -109,6 +109,11 @@ class Engine:
                 lambda partition, keys: self.load([(str(partition), key) for key in keys])
             )
 
+    def renew(self, owned: Mapping[str, Owned], sink: Sink) -> None:
+        """Go on under new epochs, where nobody else wrote in between; nothing may be under way."""
+        self._owned = owned
+        self._sink = sink
+
     @property
     def committed(self) -> Mapping[str, Offsets]:
         """The offsets of the checkpoint that was begun last, by owner and topic."""
