@@ -11,9 +11,7 @@ from streams.worker.application import run_worker
 
 def work(policy: Policy, settings: Settings, log_level: str) -> None:
     """Run a worker until it is told to end."""
-    logging.basicConfig(
-        level=log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logging.basicConfig(level=log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for library in ("aiokafka", "faust", "mode", "kafka"):
         logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))
     timeout_s = settings.redis_timeout_ms / 1000

@@ -86,5 +86,7 @@ def test_a_worker_that_is_killed_or_ended_goes_on_where_it_was(
     wait_until(bank.is_decided, "the third worker has decided all")
     state, lines = embedded(read_policy(policy_dir), records, 1)
     assert middle > 2500
-    assert bank.state() == state
+    found = bank.state()
+    del found["0", b"training-sequence"]  # an embedded engine does not number its examples
+    assert found == state
     check_repeats(bank.lines(), lines)

@@ -65,7 +65,9 @@ class Bank:
         """Return the stored offset of each partition."""
         prefix = self.settings.redis_prefix
         with redis.Redis.from_url(self.settings.redis) as client:
-            found = {p: client.hget(f"{prefix}:{{{p}}}:meta", f"offset:{EVENTS}") for p in self.ends}
+            found = {
+                p: client.hget(f"{prefix}:{{{p}}}:meta", f"offset:{EVENTS}") for p in self.ends
+            }
         return {partition: int(offset or 0) for partition, offset in found.items()}
 
     def epochs(self) -> dict[int, int]:

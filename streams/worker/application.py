@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,15 +16,19 @@ from features.errors import MillraceError
 from streams.engine import EngineSettings
 from streams.settings import Settings, kafka_options
 from streams.store import Store
+from streams.topics import MODELS
+from streams.worker.control import ControlReader
 from streams.worker.deciding import Deciding
 from streams.worker.intake import EngineIntake
 from streams.worker.status import Phase, Status
+from streams.worker.trainer import TrainerPart
 from streams.worker.transport import BatchTransport
 
 REQUEST_TIMEOUT_S = 30.0
 REBALANCE_TIMEOUT_S = 30.0
 FETCH_MAX_BYTES = 1 << 20  # of one partition
 STOP_MAX_S = 20.0
+TRAINER_PATIENCE_S = 60.0  # how long models wait for a partition that says nothing
 STORE_FOREVER_MS = 2**52  # a worker waits for its store; its health page says so
 logger = logging.getLogger(__name__)
 
@@ -49,6 +53,7 @@ class Parts:
 
     app: Any
     intake: EngineIntake
+    control: ControlReader
     status: Status
 
 
@@ -62,12 +67,21 @@ def build(policy: Policy, store: Store, settings: Settings) -> Parts:
         memory_mib_max=settings.memory_mib_max or None,
     )
     options = kafka_options(settings)
-    intake = EngineIntake(Deciding(policy, store, engine, status), settings, options, status)
+    deciding = Deciding(policy, store, engine, status, emits_decisions=settings.decisions)
+    trainer = TrainerPart(
+        policy.models,
+        store,
+        patience_s=TRAINER_PATIENCE_S,
+        store_patience_ms=STORE_FOREVER_MS,
+        sleep=deciding.patience.sleep,
+    )
+    intake = EngineIntake(deciding, trainer, settings, options, status)
+    control = ControlReader(settings.topic_prefix + MODELS, options, intake.control)
     app = _app(settings, options["bootstrap_servers"])
     transport = BatchTransport([URL(f"kafka://{s}") for s in options["bootstrap_servers"]], app)
     transport.intake, transport.kafka_options = intake, options
     app.transport = transport
-    return Parts(app, intake, status)
+    return Parts(app, intake, control, status)
 
 
 def _app(settings: Settings, servers: Sequence[str]) -> Any:
@@ -98,19 +112,27 @@ async def run(parts: Parts) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     app = parts.app
+    reading = asyncio.create_task(parts.control.run())
     try:
-        await app.start()
-        ended = [asyncio.ensure_future(wait) for wait in (stop.wait(), app._crashed.wait())]
-        await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
-        for wait in ended:
-            wait.cancel()
+        await first_of(stop.wait(), parts.control.caught_up.wait(), reading)
+        if not stop.is_set():
+            await app.start()
+            await first_of(stop.wait(), app._crashed.wait(), reading)
     finally:
         parts.status.enter(Phase.LEAVING)
+        reading.cancel()
         await app.stop()
         await parts.intake.close()
-    reason = app.crash_reason
-    if reason is not None:
-        raise reason
+    if app.crash_reason is not None:
+        raise app.crash_reason
+
+
+async def first_of(*waits: Awaitable[Any]) -> None:
+    """Wait for the first that ends; raise what it raised."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()
 
 
 def run_worker(policy: Policy, store: Store, settings: Settings) -> None:

@@ -2,22 +2,25 @@
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
 
 from actions.policy import Policy
 from features.errors import MillraceError
 from features.raw import RawRecord
+from online_models.versions import ModelVersion
 from streams.emissions import Output
 from streams.engine import Engine, EngineSettings, Offsets, Owned, acquire_all
 from streams.partition import Write
 from streams.sinks import Sink
 from streams.store import FencedError, Store, StoreError, StoreUnavailableError
+from streams.worker import decisions
+from streams.worker.learning import SEQUENCE_KEY, Outbox
 from streams.worker.status import Phase, Status
 
 RETRY_S = 0.2
 logger = logging.getLogger(__name__)
-
-Deliver = Callable[[Output], None]
 
 
 class WorkerError(MillraceError):
@@ -58,12 +61,21 @@ class Deciding:
     """
 
     def __init__(
-        self, policy: Policy, store: Store, settings: EngineSettings, status: Status
+        self,
+        policy: Policy,
+        store: Store,
+        settings: EngineSettings,
+        status: Status,
+        *,
+        emits_decisions: bool = False,
     ) -> None:
         self._policy = policy
         self._store = store
         self._settings = settings
         self._status = status
+        self._emits_decisions = emits_decisions
+        self._outbox = Outbox(policy.models)
+        self._versions: dict[str, ModelVersion] = {}
         self.patience = Patience(status)
         self._owned: dict[str, Owned] = {}
         self._positions: dict[str, Offsets] = {}  # partition -> topic -> next offset to decide
@@ -104,7 +116,7 @@ class Deciding:
     def _new_engine(
         self, partitions: Sequence[int], owned: Mapping[str, Owned], sink: Sink
     ) -> Engine:
-        return Engine(
+        engine = Engine(
             self._policy,
             self._store,
             sink,
@@ -114,18 +126,58 @@ class Deciding:
             self._settings,
             sleep=self.patience.sleep,
         )
+        for version in self._versions.values():
+            engine.processor.apply_model(version)
+        numbers = engine.load([(str(partition), SEQUENCE_KEY) for partition in partitions])
+        for partition, blob in zip(partitions, numbers, strict=True):
+            clock_ms = engine.processor.partitions[partition].clock_ms
+            self._outbox.restore(partition, blob, clock_ms)
+        return engine
 
     def decide(self, raws: Sequence[RawRecord], ends: Mapping[tuple[str, int], int]) -> None:
         """Decide records; `ends` is the next offset after them by (topic, partition)."""
-        engine, sink = self._ready()
+        engine = self._ready()
         engine.make_room(len(raws))
         batch = engine.read(raws)
-        output = engine.processor.process(batch)
-        if output.emissions:
-            sink.write(output.emissions)
+        self._deliver(engine.processor.process(batch), np.unique(batch.partitions).tolist())
         for (topic, partition), offset in ends.items():
             self._positions[str(partition)][topic] = offset
         engine.note_decided(len(raws))
+
+    def _deliver(self, output: Output, partitions: Iterable[int]) -> None:
+        """Send off all that was said about records of these partitions."""
+        processor = self._ready().processor
+        emissions = output.emissions
+        if self._emits_decisions:
+            emissions += decisions.emissions(output.decisions, processor.rule_ids)
+        emissions += self._outbox.examples(output)
+        emissions += self._outbox.clocks((p, processor.partitions[p].clock_ms) for p in partitions)
+        if emissions and self._sink is not None:
+            self._sink.write(emissions)
+
+    def apply_models(self, versions: Sequence[ModelVersion]) -> None:
+        """Score with these versions from the next record on, where they are newer than ours."""
+        for version in versions:
+            known = self._versions.get(version.name)
+            if known is not None and known.version >= version.version:
+                continue
+            if not self._fits(version):
+                continue
+            self._versions[version.name] = version
+            if self.engine is not None:
+                self.engine.processor.apply_model(version)
+
+    def _fits(self, version: ModelVersion) -> bool:
+        """Whether this policy has that model, with the same inputs."""
+        model = next((m for m in self._policy.models if m.name == version.name), None)
+        if model is None or tuple(item.name for item in model.inputs) != version.inputs:
+            logger.warning(
+                "version %d of model %s has not the inputs of this policy: not used",
+                version.version,
+                version.name,
+            )
+            return False
+        return True
 
     def idle(self) -> None:
         """Store what is due to be stored."""
@@ -169,13 +221,13 @@ class Deciding:
         return self._positions
 
     def writes(self) -> Mapping[str, Sequence[Write]]:
-        """Return what is stored besides the processor's state: nothing."""
-        return {}
+        """Return what is stored besides the processor's state: the numbers of the examples."""
+        return self._outbox.writes()
 
-    def _ready(self) -> tuple[Engine, Sink]:
-        if self.engine is None or self._sink is None:
+    def _ready(self) -> Engine:
+        if self.engine is None:
             raise RuntimeError("records came before partitions were taken")
-        return self.engine, self._sink
+        return self.engine
 
     def _drop(self) -> None:
         if self.engine is not None:

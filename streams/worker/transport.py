@@ -79,10 +79,10 @@ class Intake(Protocol):
         """Give up waiting for a store that is away: partitions have to be released."""
 
 
-class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+class BatchConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread that fetches and sends heartbeats; a busy engine doesn't hold it up."""
 
-    def _create_worker_consumer(self, transport: "BatchTransport") -> aiokafka.AIOKafkaConsumer:
+    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         conf = self.app.conf
         return aiokafka.AIOKafkaConsumer(
             client_id=conf.broker_client_id,
@@ -106,7 +106,9 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     async def bounds(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, Bounds]:
         """Return what each partition of a topic holds now."""
-        return await self.call_thread(self._bounds, list(places))  # type: ignore[no-any-return]
+        bounds: dict[TopicPartition, Bounds]
+        bounds = await self.call_thread(self._bounds, list(places))
+        return bounds
 
     async def _bounds(self, places: list[TopicPartition]) -> dict[TopicPartition, Bounds]:
         consumer = self._ensure_consumer()
@@ -134,7 +136,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             await consumer.commit(ours)
 
 
-class BatchConsumer(driver.Consumer):  # type: ignore[misc]
+class BatchConsumer(driver.Consumer):
     """Membership by Faust, positions and batches by the intake."""
 
     _thread: BatchConsumerThread
@@ -145,7 +147,8 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.intake: Intake = self.transport.intake
+        transport: Any = self.transport
+        self.intake: Intake = transport.intake
         self._busy = asyncio.Lock()
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
@@ -241,7 +244,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         return batches
 
 
-class BatchTransport(driver.Transport):  # type: ignore[misc]
+class BatchTransport(driver.Transport):
     """Faust's Kafka driver with the batch consumer."""
 
     Consumer = BatchConsumer
