@@ -12,8 +12,11 @@ from rich.console import Console
 from features.errors import MillraceError
 from features.expressions.reference import page
 from millrace.features_cli import features
+from millrace.identity import id_key
 from millrace.process import tune_process
 from millrace.replaying import ReplayRequest, replay_view, run_replay
+from millrace.topics_cli import settings as settings_page
+from millrace.topics_cli import topics
 from streams.partitioner import PARTITIONS_MAX_COUNT
 from streams.policy_files import BANK_POLICY, read_policy
 from streams.schemas import write_documents
@@ -92,7 +95,7 @@ def demo(
     from replay.simulator import SimulatorSettings
 
     simulation = SimulatorSettings(customer_count=customers, day_count=days, seed=seed)
-    settings = DemoSettings(simulation, seconds)
+    settings = DemoSettings(simulation, seconds, id_key())
     console, notices = Console(quiet=as_json), Console(stderr=True)
     finished = run_demo(settings, read_policy(policy_dir), console, notices)
     if svg is not None:
@@ -119,6 +122,8 @@ def simulate(customers: int, days: int, seed: int, out: Path, overwrite: bool) -
 
 
 main.add_command(features)
+main.add_command(topics)
+main.add_command(settings_page)
 
 
 @main.group()
