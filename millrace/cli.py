@@ -237,6 +237,22 @@ def replay(
         Console().print(replay_view(summary, out))
 
 
+@main.command()
+@click.option(
+    "--log-level",
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]),
+    default="INFO",
+    show_default=True,
+)
+@_policy_option
+def worker(log_level: str, policy_dir: Path) -> None:
+    """Decide live records from Kafka, with state in Redis; both are named by the environment."""
+    from millrace.working import work
+    from streams.settings import Settings
+
+    work(read_policy(policy_dir), Settings.from_environment(), log_level)
+
+
 def _ms(moment: datetime | None) -> int | None:
     return None if moment is None else int(moment.replace(tzinfo=UTC).timestamp() * 1000)
 

@@ -37,10 +37,15 @@ class Committer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._under_way: Future[None] | None = None
 
-    def begin(self, changes: Sequence[PartitionChange]) -> None:
-        """Start a commit, after the one before it has ended well."""
+    def begin(
+        self, changes: Sequence[PartitionChange], *, before: Callable[[], None] = lambda: None
+    ) -> None:
+        """Start a commit, after the one before it has ended well.
+
+        `before` is called first, on the same thread; nothing is stored if it raises.
+        """
         self.finish()
-        self._under_way = self._thread.submit(self._commit, changes)
+        self._under_way = self._thread.submit(self._commit, changes, before)
 
     def finish(self) -> None:
         """Wait until nothing is under way; raise what went wrong."""
@@ -55,7 +60,8 @@ class Committer:
         finally:
             self._thread.shutdown()
 
-    def _commit(self, changes: Sequence[PartitionChange]) -> None:
+    def _commit(self, changes: Sequence[PartitionChange], before: Callable[[], None]) -> None:
+        before()
         self.patiently(lambda: self._store.commit(changes))
 
     def patiently(self, call: Callable[[], Answer]) -> Answer:

@@ -1,0 +1,19 @@
+"""`millrace worker`: settings, store and log around the worker."""
+
+import logging
+from contextlib import closing
+
+from actions.policy import Policy
+from streams.redis_store import RedisStore
+from streams.settings import Settings
+from streams.worker.application import run_worker
+
+
+def work(policy: Policy, settings: Settings, log_level: str) -> None:
+    """Run a worker until it is told to end."""
+    logging.basicConfig(level=log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for library in ("aiokafka", "faust", "mode", "kafka"):
+        logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))
+    timeout_s = settings.redis_timeout_ms / 1000
+    with closing(RedisStore(settings.redis, settings.redis_prefix, timeout_s=timeout_s)) as store:
+        run_worker(policy, store, settings)
