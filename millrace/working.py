@@ -1,12 +1,14 @@
 """`millrace worker`: settings, store and log around the worker."""
 
 import logging
+import sys
 from contextlib import closing
 
 from actions.policy import Policy
 from streams.redis_store import RedisStore
 from streams.settings import Settings
-from streams.worker.application import run_worker
+from streams.worker.application import StalledError, run_worker
+from streams.worker.health import EXIT_STALLED
 
 
 def work(policy: Policy, settings: Settings, log_level: str) -> None:
@@ -16,4 +18,8 @@ def work(policy: Policy, settings: Settings, log_level: str) -> None:
         logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))
     timeout_s = settings.redis_timeout_ms / 1000
     with closing(RedisStore(settings.redis, settings.redis_prefix, timeout_s=timeout_s)) as store:
-        run_worker(policy, store, settings)
+        try:
+            run_worker(policy, store, settings)
+        except StalledError as error:
+            logging.getLogger(__name__).critical("%s", error)
+            sys.exit(EXIT_STALLED)

@@ -25,7 +25,6 @@ from streams.sinks import Sink
 from streams.store import PartitionChange, Store
 
 Offsets = dict[str, int]  # topic -> next offset
-Stage = Callable[[str], None]
 
 
 class Owned(NamedTuple):
@@ -65,9 +64,9 @@ class Engine:
     """One processor over the partitions of one process, checkpointing to a store.
 
     `owned` are the partitions and whatever else the runtime stores, as `acquire_all` gave them.
-    `on_stage` hears the name of each stage of a batch when it ends. Not for several threads at
-    once. What the sink or the store raises leaves an engine that must not go on: make another,
-    which starts from what is stored.
+    `on_stage` hears the name of each stage of a batch when it ends, `on_commit` the seconds and
+    bytes of each checkpoint. Not for several threads at once. What the sink or the store raises
+    leaves an engine that must not go on: make another, which starts from what is stored.
     """
 
     def __init__(
@@ -82,7 +81,8 @@ class Engine:
         *,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
         sleep: Callable[[float], None] = time.sleep,
-        on_stage: Stage = lambda _: None,
+        on_stage: Callable[[str], None] = lambda _: None,
+        on_commit: Callable[[float, int], None] = lambda _s, _bytes: None,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -93,11 +93,17 @@ class Engine:
         self._owned = owned
         self._committed = {owner: dict(offsets) for owner, (_, offsets) in owned.items()}
         self._committer = Committer(
-            store, settings.store_patience_ms, monotonic_ns=monotonic_ns, sleep=sleep
+            store,
+            settings.store_patience_ms,
+            monotonic_ns=monotonic_ns,
+            sleep=sleep,
+            on_commit=on_commit,
         )
         self.is_fresh = not any(self._committed.values())
         hasher = IdHasher(settings.id_key)
-        self.processor = Processor(policy, partitions, hasher, fresh=self.is_fresh)
+        self.processor = Processor(
+            policy, partitions, hasher, fresh=self.is_fresh, on_stage=on_stage
+        )
         bound_mib = settings.memory_mib_max
         self._memory = MemoryBound(self.processor.residency, bound_mib) if bound_mib else None
         self._sequence = 0

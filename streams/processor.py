@@ -77,12 +77,20 @@ class Scorer:
 class Processor:
     """Features, models and actions of one policy over the partitions of one process.
 
-    `fresh` says that nothing is stored for these partitions yet, so nothing is looked up.
+    `fresh` says that nothing is stored for these partitions yet, so nothing is looked up;
+    `on_stage` hears the name of each stage of a run when it ends.
     """
 
     def __init__(
-        self, policy: Policy, partitions: Sequence[int], hasher: IdHasher, *, fresh: bool
+        self,
+        policy: Policy,
+        partitions: Sequence[int],
+        hasher: IdHasher,
+        *,
+        fresh: bool,
+        on_stage: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._on_stage = on_stage
         self.policy = policy
         self.plan = compile_policy(policy, hasher.one)
         self._history_prefixes = {
@@ -176,6 +184,7 @@ class Processor:
 
     def _process_run(self, batch: Batch, output: Output) -> None:
         slots = self._engine.update(batch.kinds, batch.cells, batch.partitions).values
+        self._on_stage("features")
         self._actions.apply_profiles(batch, self.partitions)
         externals = self._actions.externals(batch, self.partitions)
         before = evaluate(self.plan.before_models, batch.cells, slots, externals)
@@ -187,6 +196,7 @@ class Processor:
                 externals[scorer.external] = model_scores
             if scorer is self._deciding:
                 scores = model_scores
+        self._on_stage("models")
         after = evaluate(self.plan.after_models, batch.cells, slots, externals)
         scored = Scored(
             batch=batch,
@@ -199,6 +209,7 @@ class Processor:
         verdicts = self._actions.verdicts(scored)
         output.emissions += self._actions.emit(scored, verdicts, self.partitions)
         self._advance(batch, inputs, output)
+        self._on_stage("actions")
         rows = np.flatnonzero(batch.kinds == Kind.TRANSACTION)
         if rows.size:
             output.decisions.append(_decisions(scored, verdicts, rows))

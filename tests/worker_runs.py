@@ -38,13 +38,29 @@ def wait_until(done: Callable[[], bool], what: str, patience_s: float = PATIENCE
 
 
 class Bank:
-    """Topics and a store of one test, and the records that were put in."""
+    """Topics, a store and workers of one test, and the records that were put in."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, policy: Path, folder: Path) -> None:
         self.settings = settings
+        self.policy = policy
+        self.workers: list[Worker] = []
+        self._folder = folder
         create_topics(settings)
         self._producer = KafkaProducer(bootstrap_servers=settings.kafka, linger_ms=5)
         self.ends: dict[int, int] = dict.fromkeys(range(settings.partitions_count), 0)
+
+    def start_worker(self) -> "Worker":
+        """Start one more worker of the group."""
+        log = self._folder / f"worker{len(self.workers)}.log"
+        worker = Worker(self.settings, self.policy, log, self._folder.parent / "bytecode")
+        self.workers.append(worker)
+        return worker
+
+    def close(self) -> None:
+        """End whatever still runs."""
+        self._producer.close()
+        for worker in self.workers:
+            worker.close()
 
     def produce(self, records: Records) -> None:
         """Put records into `events`, in their order."""

@@ -14,23 +14,29 @@ from yarl import URL
 from actions.policy import Policy
 from features.errors import MillraceError
 from streams.engine import EngineSettings
+from streams.metrics import Metrics
 from streams.settings import Settings, kafka_options
 from streams.store import Store
 from streams.topics import MODELS
 from streams.worker.control import ControlReader
 from streams.worker.deciding import Deciding
+from streams.worker.health import HealthServer, Watchdog
 from streams.worker.intake import EngineIntake
 from streams.worker.status import Phase, Status
 from streams.worker.trainer import TrainerPart
 from streams.worker.transport import BatchTransport
+from streams.worker.watch import Watch
 
 REQUEST_TIMEOUT_S = 30.0
 REBALANCE_TIMEOUT_S = 30.0
 FETCH_MAX_BYTES = 1 << 20  # of one partition
-STOP_MAX_S = 20.0
 TRAINER_PATIENCE_S = 60.0  # how long models wait for a partition that says nothing
 STORE_FOREVER_MS = 2**52  # a worker waits for its store; its health page says so
 logger = logging.getLogger(__name__)
+
+
+class StalledError(MillraceError):
+    """The watchdog ended the worker."""
 
 
 class _Boot(BootStrategy):
@@ -55,11 +61,15 @@ class Parts:
     intake: EngineIntake
     control: ControlReader
     status: Status
+    watch: Watch
+    health: HealthServer
+    stall_s: float
 
 
 def build(policy: Policy, store: Store, settings: Settings) -> Parts:
     """Put a worker together; nothing is connected yet."""
-    status = Status()
+    status, metrics = Status(), Metrics()
+    stall_s = settings.stall_ms / 1000
     engine = EngineSettings(
         checkpoint_ms=settings.checkpoint_ms,
         store_patience_ms=STORE_FOREVER_MS,
@@ -67,7 +77,7 @@ def build(policy: Policy, store: Store, settings: Settings) -> Parts:
         memory_mib_max=settings.memory_mib_max or None,
     )
     options = kafka_options(settings)
-    deciding = Deciding(policy, store, engine, status, emits_decisions=settings.decisions)
+    deciding = Deciding(policy, store, engine, status, metrics, emits_decisions=settings.decisions)
     trainer = TrainerPart(
         policy.models,
         store,
@@ -75,13 +85,15 @@ def build(policy: Policy, store: Store, settings: Settings) -> Parts:
         store_patience_ms=STORE_FOREVER_MS,
         sleep=deciding.patience.sleep,
     )
-    intake = EngineIntake(deciding, trainer, settings, options, status)
+    intake = EngineIntake(deciding, trainer, settings, options, status, metrics)
     control = ControlReader(settings.topic_prefix + MODELS, options, intake.control)
     app = _app(settings, options["bootstrap_servers"])
     transport = BatchTransport([URL(f"kafka://{s}") for s in options["bootstrap_servers"]], app)
     transport.intake, transport.kafka_options = intake, options
     app.transport = transport
-    return Parts(app, intake, control, status)
+    watch = Watch(app, intake, status, metrics)
+    health = HealthServer(settings.listen, status, metrics, stall_s)
+    return Parts(app, intake, control, status, watch, health, stall_s)
 
 
 def _app(settings: Settings, servers: Sequence[str]) -> Any:
@@ -107,24 +119,41 @@ def _app(settings: Settings, servers: Sequence[str]) -> Any:
 
 async def run(parts: Parts) -> None:
     """Work until SIGTERM or SIGINT, then leave in good order; raise what ended it otherwise."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    loop, app, status = asyncio.get_running_loop(), parts.app, parts.status
+    stop: asyncio.Future[str] = loop.create_future()
+
+    def end(reason: str) -> None:
+        if not stop.done():
+            stop.set_result(reason)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    app = parts.app
-    reading = asyncio.create_task(parts.control.run())
+        loop.add_signal_handler(number, end, "")
+
+    def end_soon(reason: str) -> None:
+        loop.call_soon_threadsafe(end, reason)
+
+    watchdog = Watchdog(status, parts.stall_s, end_soon)
+    await parts.health.start()
+    watchdog.start()
+    tasks = [asyncio.create_task(parts.control.run()), asyncio.create_task(parts.watch.run())]
     try:
-        await first_of(stop.wait(), parts.control.caught_up.wait(), reading)
-        if not stop.is_set():
+        await first_of(stop, parts.control.caught_up.wait(), *tasks)
+        if not stop.done():
+            status.enter(Phase.JOINING)
             await app.start()
-            await first_of(stop.wait(), app._crashed.wait(), reading)
+            await first_of(stop, app._crashed.wait(), *tasks)
     finally:
-        parts.status.enter(Phase.LEAVING)
-        reading.cancel()
+        status.enter(Phase.LEAVING)
+        for task in tasks:
+            task.cancel()
         await app.stop()
         await parts.intake.close()
+        await parts.health.stop()
+        watchdog.stop()
     if app.crash_reason is not None:
         raise app.crash_reason
+    if stop.done() and stop.result():
+        raise StalledError(stop.result())
 
 
 async def first_of(*waits: Awaitable[Any]) -> None:

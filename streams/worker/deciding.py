@@ -12,7 +12,9 @@ from features.raw import RawRecord
 from online_models.versions import ModelVersion
 from streams.emissions import Output
 from streams.engine import Engine, EngineSettings, Offsets, Owned, acquire_all
+from streams.metrics import Metrics, StageClock
 from streams.partition import Write
+from streams.residency import Resident
 from streams.sinks import Sink
 from streams.store import FencedError, Store, StoreError, StoreUnavailableError
 from streams.worker import decisions
@@ -49,6 +51,7 @@ class Patience:
     def sleep(self, seconds: float) -> None:
         """Wait a little; raise AbandonedError when in a hurry."""
         self._status.enter(Phase.STORE_AWAY)
+        self._status.progress()
         if self._hurry.wait(seconds):
             raise AbandonedError("the store is away and partitions have to be let go of")
 
@@ -66,6 +69,7 @@ class Deciding:
         store: Store,
         settings: EngineSettings,
         status: Status,
+        metrics: Metrics,
         *,
         emits_decisions: bool = False,
     ) -> None:
@@ -73,6 +77,8 @@ class Deciding:
         self._store = store
         self._settings = settings
         self._status = status
+        self._metrics = metrics
+        self._stage = StageClock(metrics)
         self._emits_decisions = emits_decisions
         self._outbox = Outbox(policy.models)
         self._versions: dict[str, ModelVersion] = {}
@@ -125,6 +131,8 @@ class Deciding:
             owned,
             self._settings,
             sleep=self.patience.sleep,
+            on_stage=self._stage,
+            on_commit=self._note_commit,
         )
         for version in self._versions.values():
             engine.processor.apply_model(version)
@@ -134,15 +142,29 @@ class Deciding:
             self._outbox.restore(partition, blob, clock_ms)
         return engine
 
-    def decide(self, raws: Sequence[RawRecord], ends: Mapping[tuple[str, int], int]) -> None:
-        """Decide records; `ends` is the next offset after them by (topic, partition)."""
+    def decide(
+        self,
+        raws: Sequence[RawRecord],
+        ends: Mapping[tuple[str, int], int],
+        arrived_ns: int | None = None,
+    ) -> None:
+        """Decide records; `ends` is the next offset after them by (topic, partition).
+
+        `arrived_ns` is when they came from Kafka, on the clock of `time.monotonic_ns`.
+        """
         engine = self._ready()
+        self._stage.start(arrived_ns)
+        self._stage("fetch")
         engine.make_room(len(raws))
         batch = engine.read(raws)
         self._deliver(engine.processor.process(batch), np.unique(batch.partitions).tolist())
         for (topic, partition), offset in ends.items():
             self._positions[str(partition)][topic] = offset
         engine.note_decided(len(raws))
+        self._stage("emit")
+        self._metrics.records.inc(len(raws))
+        self._metrics.batch.observe(len(raws))
+        self._metrics.dead_letters.inc(len(batch.refused))
 
     def _deliver(self, output: Output, partitions: Iterable[int]) -> None:
         """Send off all that was said about records of these partitions."""
@@ -154,6 +176,15 @@ class Deciding:
         emissions += self._outbox.clocks((p, processor.partitions[p].clock_ms) for p in partitions)
         if emissions and self._sink is not None:
             self._sink.write(emissions)
+            self._metrics.note_emissions(emissions)
+
+    def _note_commit(self, seconds: float, stored_bytes: int) -> None:
+        self._metrics.checkpoint_s.observe(seconds)
+        self._metrics.checkpoint_bytes.observe(stored_bytes)
+
+    def resident(self) -> Resident | None:
+        """Return what is in memory."""
+        return None if self.engine is None else self.engine.resident
 
     def apply_models(self, versions: Sequence[ModelVersion]) -> None:
         """Score with these versions from the next record on, where they are newer than ours."""

@@ -16,6 +16,8 @@ from aiokafka.errors import KafkaError
 
 from features.raw import RawRecord
 from online_models.versions import ModelVersion
+from streams.metrics import Metrics
+from streams.residency import Resident
 from streams.settings import Settings
 from streams.store import FencedError
 from streams.topics import TRAINING, input_topics
@@ -49,16 +51,17 @@ class EngineIntake:
         settings: Settings,
         kafka_options: Mapping[str, Any],
         status: Status,
+        metrics: Metrics,
         *,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._deciding = deciding
         self._trainer = trainer
         self._prefix = settings.topic_prefix
-        self._partitions_count = settings.partitions_count
         self._checkpoint_s = settings.checkpoint_ms / 1000
         self._options = kafka_options
         self._status = status
+        self._metrics = metrics
         self._now_s = monotonic_s
         self._names = [self._prefix + topic.name for topic in input_topics(settings.inputs)]
         self._training = TopicPartition(self._prefix + TRAINING, 0)
@@ -70,9 +73,10 @@ class EngineIntake:
         self._failures_count = 0
         self._fenced_s: float | None = None
         self._has_uncommitted = False
+        self.oldest_s: float | None = None  # when the first record of the last batch was written
 
     async def take(
-        self, bounds: Mapping[TopicPartition, Bounds]
+        self, bounds: Mapping[TopicPartition, Bounds], partition_count: int
     ) -> Mapping[TopicPartition, int] | None:
         """Own the partitions and return from where to read them; None where it did not work."""
         self._status.enter(Phase.TAKING)
@@ -82,10 +86,12 @@ class EngineIntake:
         try:
             await self._start_producer()
             stored = await self._on_thread(self._deciding.take, partitions, self._new_sink())
-            learned = await self._take_trainer(bounds)
+            learned = await self._take_trainer(bounds, partition_count)
         except (AbandonedError, KafkaError) as error:
             logger.warning("partitions can't be taken yet: %s", error)
-            self._status.enter(Phase.KAFKA_AWAY if isinstance(error, KafkaError) else Phase.JOINING)
+            if isinstance(error, KafkaError):
+                self._status.enter(Phase.KAFKA_AWAY)
+                self._status.progress()
             await asyncio.sleep(RETRY_S)
             return None
         found = {
@@ -96,19 +102,16 @@ class EngineIntake:
         self._check(bounds, found)
         logger.info("took partitions %s", ", ".join(map(str, partitions)) or "none")
         self._status.progress()
-        if partitions:
-            self._status.enter(Phase.DECIDING)
-        else:
-            self._status.enter(Phase.JOINING, "the group has more workers than partitions")
+        self._status.enter(Phase.DECIDING if partitions or learned else Phase.STANDBY)
         return found
 
     async def _take_trainer(
-        self, bounds: Mapping[TopicPartition, Bounds]
+        self, bounds: Mapping[TopicPartition, Bounds], partition_count: int
     ) -> dict[TopicPartition, int]:
         """Be the trainer where `training` is ours; return from where to read it."""
         if self._training not in bounds:
             return {}
-        call = partial(self._trainer.take, self._partitions_count, self._new_sink())
+        call = partial(self._trainer.take, partition_count, self._new_sink())
         loop = asyncio.get_running_loop()
         offset = await loop.run_in_executor(self._trainer_thread, call)
         return {self._training: bounds[self._training].first if offset is None else offset}
@@ -159,16 +162,19 @@ class EngineIntake:
 
     async def decide(self, batches: Batches) -> Outcome:
         """Decide records on the engine's thread, learn from examples on the trainer's."""
+        arrived_ns = time.monotonic_ns()
         examples = batches.get(self._training)
         if examples:
             outcome = await self._teach(examples)
             batches = {place: some for place, some in batches.items() if place != self._training}
             if outcome is not Outcome.GOOD or not batches:
                 return outcome
+        self.oldest_s = min(some[0].timestamp for some in batches.values()) / 1000
         raws, ends = self._raws(batches)
-        outcome = await self._guarded(partial(self._deciding.decide, raws, ends))
+        outcome = await self._guarded(partial(self._deciding.decide, raws, ends, arrived_ns))
         if outcome is Outcome.GOOD:
             self._failures_count = 0
+            self._status.progress()
             self._has_uncommitted = True
             self._status.enter(Phase.DECIDING)
         return outcome
@@ -184,7 +190,6 @@ class EngineIntake:
         engine = self._deciding.engine
         if engine is None or not engine.uncommitted_count:
             self._has_uncommitted = False
-            self._status.progress()
             return Outcome.GOOD
         return await self._guarded(self._deciding.idle)
 
@@ -227,12 +232,35 @@ class EngineIntake:
         self._trainer_thread.shutdown()
         await self._drop_producer()
 
+    def next_offsets(self) -> dict[TopicPartition, int]:
+        """Return the next offset to decide of each partition of a topic that has one."""
+        return self._places(self._deciding.positions()) | self._training_place()
+
+    def stored_offsets(self) -> dict[TopicPartition, int]:
+        """Return the offsets of the last checkpoint."""
+        engine = self._deciding.engine
+        stored = {} if engine is None else self._places(engine.committed)
+        return stored | self._training_place()
+
+    def _training_place(self) -> dict[TopicPartition, int]:
+        return {self._training: self._trainer.offset} if self._trainer.is_ours else {}
+
+    def _places(self, offsets: Mapping[str, Mapping[str, int]]) -> dict[TopicPartition, int]:
+        return {
+            TopicPartition(self._prefix + topic, int(partition)): offset
+            for partition, topics in list(offsets.items())
+            for topic, offset in list(topics.items())
+        }
+
+    def resident(self) -> Resident | None:
+        """Return what is in memory."""
+        return self._deciding.resident()
+
     async def _guarded(self, call: Callable[[], None]) -> Outcome:
         done = asyncio.get_running_loop().run_in_executor(self._thread, call)
         await asyncio.wait({done})
         error = done.exception()
         if error is None:
-            self._status.progress()
             return Outcome.GOOD
         return await self._failed(error)
 
@@ -256,6 +284,8 @@ class EngineIntake:
         await self._on_thread(self._deciding.lose)
         self._trainer.lose()
         self._lessons.clear()
+        why = "fenced" if isinstance(error, FencedError) else type(error).__name__
+        self._metrics.losses.labels(why).inc()
         if isinstance(error, FencedError):
             logger.warning("fenced off, nothing was written: %s", error)
             self._fenced_s = self._now_s()

@@ -9,43 +9,53 @@ from enum import StrEnum
 class Phase(StrEnum):
     """What a worker is busy with."""
 
+    STARTING = "starting"
     JOINING = "waiting for the group to give out partitions"
     TAKING = "taking partitions"
     DECIDING = "deciding"
-    STORE_AWAY = "waiting for the store"
-    KAFKA_AWAY = "waiting for Kafka"
+    STANDBY = "standing by: the group has more workers than partitions"
+    STORE_AWAY = "waiting for the store, which is away"
+    KAFKA_AWAY = "waiting for Kafka, which is away"
     FENCED = "another worker owns our partitions, waiting for the group"
     LEAVING = "leaving"
 
 
-READY = frozenset({Phase.DECIDING})
-# Waiting for somebody else is no stall: ending the worker would not help.
-WAITING = frozenset({Phase.JOINING, Phase.STORE_AWAY, Phase.KAFKA_AWAY, Phase.LEAVING})
+READY = frozenset({Phase.DECIDING, Phase.STANDBY})
 
 
 @dataclass
 class Status:
-    """Written by the worker's threads, one field at a time; read by anyone."""
+    """Written by the worker's threads, one field at a time; read by anyone.
+
+    `progressed_s` is when something was decided last, or there was nothing to decide, or it was
+    known what is waited for: a worker is stalled when that was long ago.
+    """
 
     monotonic_s: Callable[[], float] = time.monotonic
-    phase: Phase = Phase.JOINING
-    reason: str = ""
+    phase: Phase = Phase.STARTING
     partitions: tuple[int, ...] = ()
+    lag_count: int = 0  # records that wait, as far as is known
+    kafka_fault: str = ""  # what Kafka answered last instead of what was asked
     progressed_s: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.progressed_s = self.monotonic_s()
 
-    def enter(self, phase: Phase, reason: str = "") -> None:
-        """Say what is done from now on, and why where that isn't plain."""
-        self.phase, self.reason = phase, reason
+    def enter(self, phase: Phase) -> None:
+        """Say what is done from now on."""
+        self.phase = phase
 
     def progress(self) -> None:
-        """Note that something was decided, or that there was nothing to decide."""
+        """Note that all is well, or that it is known what is waited for."""
         self.progressed_s = self.monotonic_s()
 
-    def unready(self) -> str | None:
-        """Return why no records are decided now, None where they are."""
-        if self.phase in READY:
-            return None
-        return f"{self.phase}: {self.reason}" if self.reason else str(self.phase)
+    def idle_s(self) -> float:
+        """Return for how long nothing went on."""
+        return self.monotonic_s() - self.progressed_s
+
+    def unready(self) -> list[str]:
+        """Return why no records are decided now; empty where they are."""
+        reasons = [] if self.phase in READY else [str(self.phase)]
+        if self.kafka_fault:
+            reasons.append(f"Kafka: {self.kafka_fault}")
+        return reasons

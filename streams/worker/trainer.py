@@ -48,7 +48,8 @@ class TrainerPart:
         self._learner: Learner | None = None
         self._sink: Sink | None = None
         self._owned = Owned(0, {})
-        self._offset = self._checkpoints_count = 0
+        self.offset = 0  # of `training`, the next to learn from
+        self._checkpoints_count = 0
         self._committed: dict[str, int] = {}
         self._checkpointed_s = 0.0
         self._is_dirty = False
@@ -63,7 +64,7 @@ class TrainerPart:
         owned = self._committer.patiently(partial(acquire_all, self._store, [OWNER]))
         self._owned, self._sink = owned[OWNER], sink
         self._committed = dict(self._owned.offsets)
-        self._offset = self._committed.get(TOPIC, 0)
+        self.offset = self._committed.get(TOPIC, 0)
         self._checkpoints_count = self._committed.get("checkpoints", 0)
         learner = Learner(self._models, partition_count, self._patience_s)
         versions = learner.restore(self._load)
@@ -84,7 +85,7 @@ class TrainerPart:
         for key, value in records:
             learner.take(key, value)
         if end_offset is not None:
-            self._offset = end_offset
+            self.offset = end_offset
             self._is_dirty = True
         versions, points = learner.learn()
         if points or (self._is_dirty and self._now_s() - self._checkpointed_s > CHECKPOINT_S):
@@ -110,7 +111,7 @@ class TrainerPart:
 
     def _commit(self, learner: Learner) -> None:
         self._checkpoints_count += 1
-        offsets = {TOPIC: self._offset, "checkpoints": self._checkpoints_count}
+        offsets = {TOPIC: self.offset, "checkpoints": self._checkpoints_count}
         moved = {name: (self._committed.get(name, 0), new) for name, new in offsets.items()}
         change = PartitionChange(OWNER, self._owned.epoch, moved, learner.writes(), [])
         self._committer.begin([change])

@@ -7,9 +7,9 @@ the intake, and batches go to it.
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from enum import Enum, auto
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import aiokafka
 from aiokafka import TopicPartition
@@ -32,6 +32,7 @@ FETCH_MAX_WAIT_MS = 100
 NEVER_MS = 2**31 - 1
 RETRY_S = 0.5
 
+Answer = TypeVar("Answer")
 Batches = Mapping[TopicPartition, Sequence[Any]]
 
 
@@ -56,9 +57,12 @@ class Intake(Protocol):
     topics: frozenset[str]
 
     async def take(
-        self, bounds: Mapping[TopicPartition, Bounds]
+        self, bounds: Mapping[TopicPartition, Bounds], partition_count: int
     ) -> Mapping[TopicPartition, int] | None:
-        """Make what was assigned ours; return from where to read it, None to be asked again."""
+        """Make what was assigned ours; return from where to read it, None to be asked again.
+
+        `partition_count` is how many partitions the input topics have in all.
+        """
 
     def check(self, bounds: Mapping[TopicPartition, Bounds]) -> None:
         """Raise where a partition no longer holds what is to be read next."""
@@ -104,36 +108,38 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
             **transport.kafka_options,
         )
 
-    async def bounds(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, Bounds]:
-        """Return what each partition of a topic holds now."""
-        bounds: dict[TopicPartition, Bounds]
-        bounds = await self.call_thread(self._bounds, list(places))
-        return bounds
+    async def on_own_loop(self, call: Coroutine[Any, Any, Answer]) -> Answer:
+        """Await something on the thread's loop, beside all else that waits there."""
+        # Faust's own queue has two places, and fetches that wait out a rebalance can fill both.
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, self.thread_loop))
 
-    async def _bounds(self, places: list[TopicPartition]) -> dict[TopicPartition, Bounds]:
+    async def bounds(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, Bounds]:
+        """Return what each partition of a topic holds now; on the thread's loop."""
+        wanted = list(places)
         consumer = self._ensure_consumer()
-        first = await consumer.beginning_offsets(places)
-        end = await consumer.end_offsets(places)
-        return {place: Bounds(first[place], end[place]) for place in places}
+        first = await consumer.beginning_offsets(wanted)
+        end = await consumer.end_offsets(wanted)
+        return {place: Bounds(first[place], end[place]) for place in wanted}
 
     async def seek_all(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Read each partition from its offset on."""
-        await self.call_thread(self._seek_all, dict(offsets))
-
-    async def _seek_all(self, offsets: dict[TopicPartition, int]) -> None:
+        """Read each partition from its offset on; on the thread's loop."""
         consumer = self._ensure_consumer()
         for place, offset in offsets.items():
             consumer.seek(TopicPartition(*place), offset)
 
-    async def hint(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Tell Kafka where we stand, for its lag tools; nothing here ever reads it back."""
-        await self.call_thread(self._hint, dict(offsets))
-
-    async def _hint(self, offsets: dict[TopicPartition, int]) -> None:
-        consumer = self._ensure_consumer()
+    async def commit_hint(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit the offsets of those partitions that are ours; on the thread's loop."""
         ours = {place: offset for place, offset in offsets.items() if place in self.assignment()}
         if ours:
-            await consumer.commit(ours)
+            await self._ensure_consumer().commit(ours)
+
+    async def fetch(self, places: set[Any], wait_s: float) -> Batches:
+        """Return whatever has arrived; on the thread's loop."""
+        consumer = self._ensure_consumer()
+        batches: Batches = await self._fetch_records(
+            consumer, places, timeout=wait_s, max_records=consumer._max_poll_records
+        )
+        return batches
 
 
 class BatchConsumer(driver.Consumer):
@@ -185,7 +191,7 @@ class BatchConsumer(driver.Consumer):
             await self.intake.release()
 
     async def commit(self, *args: Any, **kwargs: Any) -> bool:
-        """Commit nothing: Faust's offsets are not ours, see `BatchConsumerThread.hint`."""
+        """Commit nothing: Faust's offsets are not ours, see `hint`."""
         return False
 
     async def verify_all_partitions_active(self) -> None:
@@ -206,7 +212,7 @@ class BatchConsumer(driver.Consumer):
             except (NoOffsetForPartitionError, OffsetOutOfRangeError):
                 # Kafka's own position of a partition just assigned, or one that retention overtook.
                 if not self._has_to_take:
-                    self.intake.check(await self._thread.bounds(self.assignment()))
+                    self.intake.check(await self.bounds(self.assignment()))
             except KafkaError as error:
                 self.log.warning("Kafka does not answer as it should, input waits: %r", error)
                 await asyncio.sleep(RETRY_S)
@@ -229,10 +235,11 @@ class BatchConsumer(driver.Consumer):
 
     async def _take(self) -> None:
         assigned = self.assignment()
-        bounds = await self._thread.bounds(assigned) if assigned else {}
-        positions = await self.intake.take(bounds)
+        bounds = await self.bounds(assigned)
+        counts = [self._thread.topic_partitions(topic) or 0 for topic in self.intake.topics]
+        positions = await self.intake.take(bounds, max(counts))
         if positions is not None:
-            await self._thread.seek_all(positions)
+            await self._thread.on_own_loop(self._thread.seek_all(positions))
             self._has_to_take = False
 
     async def _fetch(self, wait_s: float) -> Batches:
@@ -240,8 +247,15 @@ class BatchConsumer(driver.Consumer):
         if not active or self._is_fenced:
             await asyncio.sleep(min(wait_s, POLL_S))
             return {}
-        batches: Batches = await self._thread.getmany(active, wait_s)
-        return batches
+        return await self._thread.on_own_loop(self._thread.fetch(active, wait_s))
+
+    async def bounds(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, Bounds]:
+        """Return what each partition of a topic holds now."""
+        return await self._thread.on_own_loop(self._thread.bounds(places)) if places else {}
+
+    async def hint(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Tell Kafka where we stand, for its lag tools; nothing here ever reads it back."""
+        await self._thread.on_own_loop(self._thread.commit_hint(offsets))
 
 
 class BatchTransport(driver.Transport):
