@@ -149,6 +149,17 @@ class RedisStore:
             name.removeprefix(b"offset:").decode(): offset for name, offset in sorted(meta.items())
         }
 
+    def position(self, partition: str) -> dict[str, int]:
+        """Return topic -> next offset of a partition, without owning it."""
+        tag = self._tag(partition)
+        fields = self._call(tag, b"HGETALL", tag + RESERVED_KEY)
+        meta = dict(zip(fields[::2], fields[1::2], strict=True))
+        return {
+            name.removeprefix(b"offset:").decode(): int(offset)
+            for name, offset in sorted(meta.items())
+            if name != b"epoch"
+        }
+
     def commit(self, changes: Sequence[PartitionChange]) -> None:
         """Write all changes or none, in one script call; on a Cluster in one for each partition."""
         if not changes:

@@ -162,6 +162,21 @@ def variable(field: "dataclasses.Field[Any]") -> str:
     return PREFIX + (field.metadata["variable"] or field.name.upper())
 
 
+def environment_of(settings: Settings) -> dict[str, str]:
+    """Return the variables that give a child process these settings, secrets included."""
+    found = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if value == field.default:
+            continue
+        if isinstance(value, bool):
+            text = "yes" if value else "no"
+        else:
+            text = value.hex() if isinstance(value, bytes) else str(value)
+        found[variable(field)] = text
+    return found
+
+
 def _check_names(given: Mapping[str, str], known: Mapping[str, Any]) -> None:
     """Refuse a variable that is close to a setting's name; others may belong to somebody else."""
     secrets = {name + FILE_SUFFIX for name, field in known.items() if field.metadata["secret"]}
