@@ -28,7 +28,7 @@ from replay.summary import EvaluationWindow
 from streams.partition import unhex_key
 from streams.partitioner import partitions_of
 from streams.redis_store import RedisStore
-from streams.settings import Settings, kafka_options
+from streams.settings import Settings, kafka_python_options
 from streams.sinks import topic_family
 from streams.store import StoreUnavailableError
 from streams.topics import DEAD_LETTERS, DECISIONS, output_topics
@@ -95,7 +95,7 @@ def produce(
     try:
         produced.first_offsets = _first_offsets(settings, topic)
         producer = KafkaProducer(
-            **kafka_options(settings), acks="all", enable_idempotence=True, linger_ms=5
+            **kafka_python_options(settings), acks="all", enable_idempotence=True, linger_ms=5
         )
         with closing(producer):
             for chunk in paced(source, speed):
@@ -133,7 +133,7 @@ def _note(produced: Produced, value: bytes, decode: Callable[[bytes], Any], posi
 
 
 def _first_offsets(settings: Settings, topic: str) -> list[int]:
-    with closing(KafkaConsumer(**kafka_options(settings))) as consumer:
+    with closing(KafkaConsumer(**kafka_python_options(settings))) as consumer:
         places = [TopicPartition(topic, p) for p in range(settings.partitions_count)]
         ends = consumer.end_offsets(places)
     return [ends[place] for place in places]
@@ -184,7 +184,7 @@ def collect(settings: Settings) -> dict[str, list[bytes]]:
     found: dict[str, dict[bytes, None]] = {}
     prefix = settings.topic_prefix
     try:
-        with closing(KafkaConsumer(**kafka_options(settings))) as consumer:
+        with closing(KafkaConsumer(**kafka_python_options(settings))) as consumer:
             for topic in output_topics():
                 family = found.setdefault(topic_family(topic.name), {})
                 family.update(dict.fromkeys(_whole(consumer, prefix + topic.name)))

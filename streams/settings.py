@@ -251,6 +251,11 @@ def kafka_options(settings: Settings) -> dict[str, Any]:
     return options
 
 
+def kafka_python_options(settings: Settings) -> dict[str, Any]:
+    """Return what a client of kafka-python takes, with how long it looks for a first broker."""
+    return kafka_options(settings) | {"bootstrap_timeout_ms": settings.kafka_timeout_ms}
+
+
 def _kafka_context(settings: Settings) -> ssl.SSLContext:
     certificate, key = settings.kafka_certificate, settings.kafka_key
     check_files("MILLRACE_KAFKA", ca=settings.kafka_ca, certificate=certificate, key=key)

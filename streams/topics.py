@@ -13,7 +13,7 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from features.errors import MillraceError
 from features.records import INPUT_RECORDS, ONE_TOPIC, ContactChannel
-from streams.settings import Settings, kafka_options
+from streams.settings import Settings, kafka_python_options
 
 DAY_MS = 86_400_000
 CONTROL_GROUP = "control"  # offers that are decided and logged, and that no channel delivers
@@ -155,9 +155,7 @@ def delete_topics(settings: Settings) -> None:
 
 def _admin(settings: Settings) -> Any:
     try:
-        return KafkaAdminClient(
-            **kafka_options(settings), bootstrap_timeout_ms=settings.kafka_timeout_ms
-        )
+        return KafkaAdminClient(**kafka_python_options(settings))
     except (KafkaError, ValueError, OSError) as error:
         raise TopicsError(f"Kafka at {settings.kafka} can't be reached: {error}") from error
 
