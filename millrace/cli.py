@@ -3,7 +3,7 @@
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import orjson
@@ -12,8 +12,11 @@ from rich.console import Console
 from features.errors import MillraceError
 from features.expressions.reference import page
 from millrace.features_cli import features
+from millrace.identity import id_key
 from millrace.process import tune_process
 from millrace.replaying import ReplayRequest, replay_view, run_replay
+from millrace.topics_cli import settings as settings_page
+from millrace.topics_cli import topics
 from streams.partitioner import PARTITIONS_MAX_COUNT
 from streams.policy_files import BANK_POLICY, read_policy
 from streams.schemas import write_documents
@@ -92,7 +95,7 @@ def demo(
     from replay.simulator import SimulatorSettings
 
     simulation = SimulatorSettings(customer_count=customers, day_count=days, seed=seed)
-    settings = DemoSettings(simulation, seconds)
+    settings = DemoSettings(simulation, seconds, id_key())
     console, notices = Console(quiet=as_json), Console(stderr=True)
     finished = run_demo(settings, read_policy(policy_dir), console, notices)
     if svg is not None:
@@ -119,6 +122,8 @@ def simulate(customers: int, days: int, seed: int, out: Path, overwrite: bool) -
 
 
 main.add_command(features)
+main.add_command(topics)
+main.add_command(settings_page)
 
 
 @main.group()
@@ -169,14 +174,28 @@ def schemas(directory: Path) -> None:
     show_default=True,
     help="max, or event time over wall time, such as 60x.",
 )
-@click.option("--via", type=click.Choice(["embedded"]), default="embedded", show_default=True)
+@click.option(
+    "--via",
+    type=click.Choice(["embedded", "kafka"]),
+    default="embedded",
+    show_default=True,
+    help="kafka: through workers and the Kafka of MILLRACE_KAFKA, or a private one.",
+)
+@click.option(
+    "--workers",
+    "worker_count",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="With --via kafka: worker processes.",
+)
 @click.option("--redis", "redis_url", help="Keep the state in this Redis; else in a private one.")
 @click.option(
     "--partitions",
     type=click.IntRange(1, PARTITIONS_MAX_COUNT),
     default=1,
     show_default=True,
-    help="Partitions of the embedded log; decisions do not depend on it.",
+    help="Partitions of the log or topic; an embedded replay decides the same with any number.",
 )
 @click.option(
     "--memory-max",
@@ -201,7 +220,8 @@ def replay(
     mapping: str | None,
     out: Path,
     speed: str,
-    via: str,
+    via: Literal["embedded", "kafka"],
+    worker_count: int,
     redis_url: str | None,
     partitions: int,
     memory_mib_max: int | None,
@@ -224,12 +244,31 @@ def replay(
         evaluate_to_ms=_ms(evaluate_to),
         known_from_ms=_ms(known_from),
         memory_mib_max=memory_mib_max,
+        via=via,
+        worker_count=worker_count,
+        policy_dir=policy_dir,
     )
     summary = run_replay(request, read_policy(policy_dir))
     if as_json:
         click.echo(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
     else:
         Console().print(replay_view(summary, out))
+
+
+@main.command()
+@click.option(
+    "--log-level",
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]),
+    default="INFO",
+    show_default=True,
+)
+@_policy_option
+def worker(log_level: str, policy_dir: Path) -> None:
+    """Decide live records from Kafka, with state in Redis; both are named by the environment."""
+    from millrace.working import work
+    from streams.settings import Settings
+
+    work(read_policy(policy_dir), Settings.from_environment(), log_level)
 
 
 def _ms(moment: datetime | None) -> int | None:

@@ -13,7 +13,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.panel import Panel
 
 from actions.policy import Policy
+from features.hashing import DEFAULT_KEY
 from features.records import ENCODER, Outcome
 from millrace.board import Board
 from millrace.demo_summary import summary_dict, summary_view
@@ -55,6 +56,7 @@ class DemoSettings:
 
     simulation: SimulatorSettings
     play_s: float
+    id_key: bytes = DEFAULT_KEY
 
 
 class Demo:
@@ -66,8 +68,9 @@ class Demo:
         self._settings = settings
         self._console = console
         self.board = Board()
+        engine = replace(ENGINE, id_key=settings.id_key)
         self.runtime = EmbeddedRuntime(
-            policy, store, self.board, ENGINE, on_output=self._take_output
+            policy, store, self.board, engine, on_output=self._take_output
         )
         self.latency_ns = HdrHistogram(1_000, LATENCY_MAX_NS, 3)
         self._outcomes = msgspec.json.Decoder(Outcome)

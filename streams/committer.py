@@ -19,7 +19,8 @@ class Committer:
 
     One commit is under way at most: the next waits for it, so a slow store slows the input down
     instead of filling memory. What a commit raised (fenced off, a gap, a store away for longer
-    than `patience_ms`) is raised by the next `begin` or `finish`.
+    than `patience_ms`) is raised by the next `begin` or `finish`. `on_commit` hears, on the thread
+    of commits, the seconds from `before` to the store's answer, and the bytes of the values.
     """
 
     def __init__(
@@ -29,18 +30,26 @@ class Committer:
         *,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
         sleep: Callable[[float], None] = time.sleep,
+        on_commit: Callable[[float, int], None] = lambda _s, _bytes: None,
     ) -> None:
         self._store = store
         self._patience_ms = patience_ms
         self._now_ns = monotonic_ns
         self._sleep = sleep
+        self._on_commit = on_commit
+        self._is_away = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self._under_way: Future[None] | None = None
 
-    def begin(self, changes: Sequence[PartitionChange]) -> None:
-        """Start a commit, after the one before it has ended well."""
+    def begin(
+        self, changes: Sequence[PartitionChange], *, before: Callable[[], None] = lambda: None
+    ) -> None:
+        """Start a commit, after the one before it has ended well.
+
+        `before` is called first, on the same thread; nothing is stored if it raises.
+        """
         self.finish()
-        self._under_way = self._thread.submit(self._commit, changes)
+        self._under_way = self._thread.submit(self._commit, changes, before)
 
     def finish(self) -> None:
         """Wait until nothing is under way; raise what went wrong."""
@@ -55,8 +64,12 @@ class Committer:
         finally:
             self._thread.shutdown()
 
-    def _commit(self, changes: Sequence[PartitionChange]) -> None:
+    def _commit(self, changes: Sequence[PartitionChange], before: Callable[[], None]) -> None:
+        started_ns = self._now_ns()
+        before()
         self.patiently(lambda: self._store.commit(changes))
+        stored_bytes = sum(len(value) for c in changes for _, _, value in c.writes)
+        self._on_commit((self._now_ns() - started_ns) / 1e9, stored_bytes)
 
     def patiently(self, call: Callable[[], Answer]) -> Answer:
         """Return what a call to the store answers, waiting for a store that is away.
@@ -66,9 +79,16 @@ class Committer:
         deadline_ns = self._now_ns() + self._patience_ms * 1_000_000
         while True:
             try:
-                return call()
+                answer = call()
             except StoreUnavailableError as error:
                 if self._now_ns() >= deadline_ns:
                     raise
-                logger.warning("the store is away, input waits: %s", error)
+                if not self._is_away:
+                    logger.warning("the store is away, input waits: %s", error)
+                self._is_away = True
                 self._sleep(RETRY_S)
+            else:
+                if self._is_away:
+                    logger.warning("the store is back")
+                self._is_away = False
+                return answer

@@ -50,8 +50,14 @@ class Output:
     emissions: list[Emission] = field(default_factory=list)
     decisions: list[Decisions] = field(default_factory=list)
     training: list[TrainingExample] = field(default_factory=list)
+    training_partitions: list[int] = field(default_factory=list)  # where each example comes from
     record_count: int = 0
     dead_letter_count: int = 0
+
+    def add_training(self, partition: int, examples: Sequence[TrainingExample]) -> None:
+        """Add examples that matured in a partition."""
+        self.training.extend(examples)
+        self.training_partitions.extend([partition] * len(examples))
 
 
 def dead_letter(raw: RawRecord, error: RecordError) -> DeadLetter:

@@ -2,16 +2,14 @@
 
 import atexit
 import contextlib
-import ctypes
 import fcntl
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -20,12 +18,12 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from features.errors import MillraceError
+from streams.child_process import die_with_parent, log_tail
 
 SOCKET_PATH_MAX_BYTES = 103  # sun_path of macOS, the shorter one; Linux has 107
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.005
 LOG_TAIL_LINES = 8
-_PR_SET_PDEATHSIG = 1
 
 
 class PrivateRedisError(MillraceError):
@@ -163,7 +161,7 @@ class PrivateRedis:
                     # Ctrl-C goes to the whole group of a terminal; the server must outlive it
                     # until the runtime's last checkpoint.
                     start_new_session=True,
-                    preexec_fn=None if self._keep else _die_with_parent(),
+                    preexec_fn=None if self._keep else die_with_parent(signal.SIGTERM),
                 )
             except OSError as error:
                 raise PrivateRedisError(f"{command[0]} can't be run: {error}") from error
@@ -204,10 +202,7 @@ class PrivateRedis:
             shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _log(self) -> str:
-        with contextlib.suppress(OSError):
-            lines = self._log_path.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
-            return "; the end of its log:\n" + "\n".join(lines)
-        return ""
+        return log_tail(self._log_path, LOG_TAIL_LINES)
 
     def _shut_down_found(self) -> None:
         with (
@@ -215,18 +210,3 @@ class PrivateRedis:
             contextlib.suppress(redis.exceptions.ConnectionError),
         ):
             client.shutdown()
-
-
-def _die_with_parent() -> Callable[[], None] | None:
-    """Return what a child runs before exec, so that the kernel stops it when its parent dies."""
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None, use_errno=True).prctl  # looked up before the fork: no locks in it
-    parent_pid = os.getpid()
-
-    def ask_kernel() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent_pid:  # it died before we asked
-            os._exit(1)
-
-    return ask_kernel

@@ -27,7 +27,7 @@ from features.histories import EntityKey, FeatureEngine
 from features.kernels.walker import evaluate
 from features.plan import Plan
 from features.raw import RawRecord
-from features.records import TrainingExample, Versions
+from features.records import Versions
 from online_models.delayed import PendingLabels
 from online_models.versions import ModelVersion, untrained_version
 from streams.deciding import MODEL_EXTERNAL, ActionPass, Scored
@@ -77,12 +77,20 @@ class Scorer:
 class Processor:
     """Features, models and actions of one policy over the partitions of one process.
 
-    `fresh` says that nothing is stored for these partitions yet, so nothing is looked up.
+    `fresh` says that nothing is stored for these partitions yet, so nothing is looked up;
+    `on_stage` hears the name of each stage of a run when it ends.
     """
 
     def __init__(
-        self, policy: Policy, partitions: Sequence[int], hasher: IdHasher, *, fresh: bool
+        self,
+        policy: Policy,
+        partitions: Sequence[int],
+        hasher: IdHasher,
+        *,
+        fresh: bool,
+        on_stage: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._on_stage = on_stage
         self.policy = policy
         self.plan = compile_policy(policy, hasher.one)
         self._history_prefixes = {
@@ -160,10 +168,12 @@ class Processor:
         models = {name: scorer.version for name, scorer in self._scorers.items()}
         return Versions(policy=self.policy.version, models=models)
 
-    def heartbeat(self, ts_ms: int) -> Output:
-        """Let event time pass up to `ts_ms` on every partition."""
-        training = [e for state in self.partitions.values() for e in state.heartbeat(ts_ms)]
-        return Output(training=training)
+    def heartbeat(self, ts_ms: int, partitions: Iterable[int] | None = None) -> Output:
+        """Let event time pass up to `ts_ms` on every partition, or on those named."""
+        output = Output()
+        for partition in self.partitions if partitions is None else partitions:
+            output.add_training(partition, self.partitions[partition].heartbeat(ts_ms))
+        return output
 
     def process(self, batch: Batch) -> Output:
         """Decide every record of the batch, in input order."""
@@ -174,6 +184,7 @@ class Processor:
 
     def _process_run(self, batch: Batch, output: Output) -> None:
         slots = self._engine.update(batch.kinds, batch.cells, batch.partitions).values
+        self._on_stage("features")
         self._actions.apply_profiles(batch, self.partitions)
         externals = self._actions.externals(batch, self.partitions)
         before = evaluate(self.plan.before_models, batch.cells, slots, externals)
@@ -185,6 +196,7 @@ class Processor:
                 externals[scorer.external] = model_scores
             if scorer is self._deciding:
                 scores = model_scores
+        self._on_stage("models")
         after = evaluate(self.plan.after_models, batch.cells, slots, externals)
         scored = Scored(
             batch=batch,
@@ -196,21 +208,21 @@ class Processor:
         )
         verdicts = self._actions.verdicts(scored)
         output.emissions += self._actions.emit(scored, verdicts, self.partitions)
-        output.training += self._advance(batch, inputs)
+        self._advance(batch, inputs, output)
+        self._on_stage("actions")
         rows = np.flatnonzero(batch.kinds == Kind.TRANSACTION)
         if rows.size:
             output.decisions.append(_decisions(scored, verdicts, rows))
 
     def _advance(
-        self, batch: Batch, inputs: dict[str, NDArray[np.float64]]
-    ) -> list[TrainingExample]:
-        examples: list[TrainingExample] = []
+        self, batch: Batch, inputs: dict[str, NDArray[np.float64]], output: Output
+    ) -> None:
         for partition in np.unique(batch.partitions).tolist():
             state = self.partitions[partition]
             rows = np.flatnonzero(batch.partitions == partition)
             own = {name: values[rows] for name, values in inputs.items()}
-            examples += state.advance(batch.kinds[rows], batch.cells[:, rows], own)
-        return examples
+            examples = state.advance(batch.kinds[rows], batch.cells[:, rows], own)
+            output.add_training(partition, examples)
 
     def changes(self) -> dict[int, PartitionWrites]:
         """Return, by partition, what changed since the last call.

@@ -19,7 +19,10 @@ class SinkError(MillraceError):
 
 
 class Sink(Protocol):
-    """Takes emissions in order. After `flush` returns, all that was written is acknowledged."""
+    """Takes emissions in order. After `flush` returns, all that was written before is acknowledged.
+
+    A runtime writes from one thread and flushes from another at the same time.
+    """
 
     def write(self, emissions: Sequence[Emission]) -> None:
         """Take emissions; their order within a topic is kept. SinkError refuses them all."""

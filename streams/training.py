@@ -67,26 +67,37 @@ class TrainingDesk:
         return clock_ms // self.every_ms * self.every_ms
 
     def publish(self, clock_ms: int) -> ModelVersion | None:
-        """Learn what was collected; return the version of the newest grid point, if it changed.
+        """Learn what matured by the newest grid point; return its version, if it changed.
 
         None also while the model has learned too little for a first version.
         """
         point_ms = self.grid_point_ms(clock_ms)
         self._next_due_ms = point_ms + self.every_ms
         self._waiting_dirty = True
-        if not self._examples:
+        ripe = [example for example in self._examples if example.matured_ms <= point_ms]
+        if not ripe:
             return None
-        self._examples.sort(key=lambda example: (example.matured_ms, example.event))
-        self._trainer.learn(self._examples)
-        self.learned_count += len(self._examples)
-        self.learned_fraud_count += sum(example.fraud for example in self._examples)
-        self._examples = []
+        self._examples = [example for example in self._examples if example.matured_ms > point_ms]
+        ripe.sort(key=lambda example: (example.matured_ms, example.event))
+        self._trainer.learn(ripe)
+        self.learned_count += len(ripe)
+        self.learned_fraud_count += sum(example.fraud for example in ripe)
         self._trainer_dirty = True
         if not self._is_ready:
             return None
         self._version = self._trainer.publish(point_ms)
         self._version_dirty = True
         return self._version
+
+    @property
+    def last_point_ms(self) -> int | None:
+        """The newest grid point that was got past, None before there is a grid."""
+        return None if self._next_due_ms is None else self._next_due_ms - self.every_ms
+
+    @property
+    def version(self) -> int:
+        """The number of the version that was published last, 0 before the first."""
+        return 0 if self._version is None else self._version.version
 
     @property
     def _is_ready(self) -> bool:
@@ -144,15 +155,16 @@ class Training:
 
     def heartbeat_ms(self, clock_ms: int) -> int:
         """Return the time that has to pass on every partition before what is due is published."""
-        return max(desk.grid_point_ms(clock_ms) for desk in self._due(clock_ms))
+        return max(desk.grid_point_ms(clock_ms) for desk in self.due(clock_ms).values())
+
+    def due(self, clock_ms: int) -> dict[str, TrainingDesk]:
+        """Return the desks, by model, that have something to publish."""
+        return {n: d for n, d in self.desks.items() if d.next_due_ms(clock_ms) <= clock_ms}
 
     def publish(self, clock_ms: int) -> list[ModelVersion]:
         """Publish every model that is due and has learned something."""
-        versions = [desk.publish(clock_ms) for desk in self._due(clock_ms)]
+        versions = [desk.publish(clock_ms) for desk in self.due(clock_ms).values()]
         return [version for version in versions if version is not None]
-
-    def _due(self, clock_ms: int) -> list[TrainingDesk]:
-        return [d for d in self.desks.values() if d.next_due_ms(clock_ms) <= clock_ms]
 
     def changes(self) -> list[Write]:
         """Return what changed since the last call, over all models."""

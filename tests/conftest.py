@@ -1,13 +1,19 @@
-"""A real Redis for the tests that need one."""
+"""A real Redis and a real Kafka for the tests that need one."""
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
+from worker_runs import Bank
 
+from streams.policy_files import BANK_POLICY
+from streams.private_kafka import PrivateKafka, lacking
 from streams.private_redis import PrivateRedis
+from streams.settings import Settings
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +36,40 @@ def redis_prefix(redis_url: str) -> Iterator[str]:
         keys = list(client.scan_iter(match=f"{prefix}*", count=1000))
         if keys:
             client.delete(*keys)
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[PrivateKafka]:
+    """Return a real broker, shared by all tests: each makes topics and groups of its own names."""
+    reason = lacking()
+    if reason is not None:
+        pytest.skip(reason)
+    with PrivateKafka() as broker:
+        yield broker
+
+
+@pytest.fixture
+def open_bank(
+    kafka: PrivateKafka, redis_url: str, redis_prefix: str, tmp_path: Path
+) -> Iterator[Callable[..., Bank]]:
+    """Return a maker of topics and workers of this test alone; settings may be given."""
+    name, made = f"t{uuid.uuid4().hex[:8]}", []
+
+    def opened(policy: Path = BANK_POLICY, **given: Any) -> Bank:
+        settings = {
+            "kafka": kafka.address,
+            "topic_prefix": f"{name}.",
+            "group": name,
+            "redis": redis_url,
+            "redis_prefix": redis_prefix,
+            "partitions_count": 1,
+            "checkpoint_ms": 20,
+            "session_timeout_ms": 3_000,
+            "listen": "127.0.0.1:0",
+        } | given
+        made.append(Bank(Settings(**settings), policy, tmp_path))
+        return made[-1]
+
+    yield opened
+    for bank in made:
+        bank.close()

@@ -1,0 +1,110 @@
+"""What a worker tells Prometheus; observed per batch, never per record."""
+
+import time
+from collections.abc import Callable, Iterable
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from streams.emissions import Emission
+from streams.residency import Resident
+
+STAGES = ("fetch", "decode", "load", "features", "models", "actions", "emit")
+_STAGE_S = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1, 3, 10)
+_CHECKPOINT_S = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1, 3, 10, 30)
+_CHECKPOINT_BYTES = (1e3, 1e4, 1e5, 1e6, 1e7, 1e8)
+_BATCH_RECORDS = (1, 4, 16, 64, 256, 1024, 4096)
+
+
+class Metrics:
+    """All of a worker's metrics, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        own: Any = {"registry": self.registry}
+        self.records = Counter("millrace_records", "Records decided or dead-lettered.", **own)
+        self.dead_letters = Counter("millrace_dead_letters", "Records refused.", **own)
+        self.emissions = Counter(
+            "millrace_emissions", "Records written, by topic.", ["topic"], **own
+        )
+        self.batch = Histogram(
+            "millrace_batch_records", "Records decided at once.", buckets=_BATCH_RECORDS, **own
+        )
+        stage = Histogram(
+            "millrace_stage_seconds", "Time of a batch, by stage.", ["stage"], buckets=_STAGE_S,
+            **own,
+        )  # fmt: skip
+        self.stages = {name: stage.labels(name) for name in STAGES}
+        self.checkpoint_s = Histogram(
+            "millrace_checkpoint_seconds", "From the flush of emissions to the store's answer.",
+            buckets=_CHECKPOINT_S, **own,
+        )  # fmt: skip
+        self.checkpoint_bytes = Histogram(
+            "millrace_checkpoint_bytes", "Values written in a checkpoint.",
+            buckets=_CHECKPOINT_BYTES, **own,
+        )  # fmt: skip
+        self.lag = Gauge(
+            "millrace_lag_records", "Records in Kafka that are not decided yet.",
+            ["topic", "partition"], **own,
+        )  # fmt: skip
+        self.oldest_s = Gauge(
+            "millrace_oldest_undecided_seconds", "Age of the oldest record not decided yet.", **own
+        )
+        self.partitions = Gauge("millrace_partitions", "Partitions that are ours.", **own)
+        self.histories = Gauge("millrace_resident_histories", "Entities in memory.", **own)
+        self.customers = Gauge("millrace_resident_customers", "Customers in memory.", **own)
+        self.state_bytes = Gauge("millrace_state_bytes", "Memory that state takes.", **own)
+        self.evictions = Gauge("millrace_evictions", "Entities that left memory so far.", **own)
+        self.loads = Gauge("millrace_loads", "Histories read from the store so far.", **own)
+        self.staleness_s = Gauge(
+            "millrace_shared_staleness_seconds",
+            "Age of what is known of the parts of shared entities that other workers hold.",
+            **own,
+        )
+        self.losses = Counter(
+            "millrace_engine_losses", "Times that state in memory was dropped.", ["why"], **own
+        )
+        self._emitted = {name: self.emissions.labels(name) for name in ("alerts", "training")}
+
+    def note_emissions(self, emissions: Iterable[Emission]) -> None:
+        """Count emissions by topic."""
+        for topic, run in groupby(emissions, attrgetter("topic")):
+            counter = self._emitted.get(topic)
+            if counter is None:
+                counter = self._emitted[topic] = self.emissions.labels(topic)
+            counter.inc(sum(1 for _ in run))
+
+    def note_resident(self, resident: Resident) -> None:
+        """Show what is in memory."""
+        self.histories.set(resident.history_count)
+        self.customers.set(resident.customer_count)
+        self.state_bytes.set(resident.used_bytes)
+        self.evictions.set(resident.evicted_count)
+        self.loads.set(resident.loaded_count)
+
+    def text(self) -> bytes:
+        """Return everything in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+class StageClock:
+    """Tells a histogram for each stage how long it took since the one before ended."""
+
+    def __init__(
+        self, metrics: Metrics, *, monotonic_ns: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self._stages = metrics.stages
+        self._now_ns = monotonic_ns
+        self._since_ns = monotonic_ns()
+
+    def start(self, since_ns: int | None = None) -> None:
+        """Begin a batch, now or at a time before."""
+        self._since_ns = self._now_ns() if since_ns is None else since_ns
+
+    def __call__(self, stage: str) -> None:
+        """Note the end of a stage."""
+        now_ns = self._now_ns()
+        self._stages[stage].observe((now_ns - self._since_ns) / 1e9)
+        self._since_ns = now_ns

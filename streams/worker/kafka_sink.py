@@ -1,0 +1,90 @@
+"""A sink that writes to Kafka: from the engine's thread, through a producer on an event loop."""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from streams.emissions import Emission
+from streams.sinks import SinkError
+
+WAITING_MAX_COUNT = 20_000  # emissions without acknowledgement; more make `write` wait
+BATCH_MAX_BYTES = 1 << 18
+
+
+def new_producer(options: Mapping[str, Any], **more: Any) -> AIOKafkaProducer:
+    """Return a producer that keeps order and writes each record once for as long as it lives."""
+    return AIOKafkaProducer(
+        acks="all",
+        enable_idempotence=True,
+        linger_ms=0,
+        max_batch_size=BATCH_MAX_BYTES,
+        max_request_size=4 * BATCH_MAX_BYTES,
+        **options,
+        **more,
+    )
+
+
+class KafkaSink:
+    """Emissions as records of `prefix` + topic, keyed by customer, in the order of writing.
+
+    `write` and `flush` may be called from any thread but the loop's. An emission that Kafka does
+    not take in time is raised by the next of them as SinkError; the sink is of no use after that.
+    """
+
+    def __init__(
+        self, producer: AIOKafkaProducer, loop: asyncio.AbstractEventLoop, prefix: str = ""
+    ) -> None:
+        self._producer = producer
+        self._loop = loop
+        self._prefix = prefix
+        self._waiting: deque[tuple[int, Future[None]]] = deque()
+        self._waiting_count = 0
+        self._closed = False
+        self._turn = asyncio.Lock()  # a `send` may wait: those of the next write stay behind it
+
+    def write(self, emissions: Sequence[Emission]) -> None:
+        """Hand emissions to the producer; wait only where too many are without an answer."""
+        if self._closed:
+            raise SinkError("KafkaSink is closed")
+        sent = asyncio.run_coroutine_threadsafe(self._send(list(emissions)), self._loop)
+        self._waiting.append((len(emissions), sent))
+        self._waiting_count += len(emissions)
+        while self._waiting and (
+            self._waiting[0][1].done() or self._waiting_count > WAITING_MAX_COUNT
+        ):
+            self._settle()
+
+    def flush(self) -> None:
+        """Return once Kafka has acknowledged everything written before."""
+        for _, sent in list(self._waiting):
+            _result(sent)
+
+    def close(self) -> None:
+        """Flush, and take no more; the producer stays open, it is the caller's."""
+        if not self._closed:
+            self._closed = True
+            self.flush()
+
+    def _settle(self) -> None:
+        count, sent = self._waiting.popleft()
+        self._waiting_count -= count
+        _result(sent)
+
+    async def _send(self, emissions: list[Emission]) -> None:
+        send, prefix = self._producer.send, self._prefix
+        async with self._turn:
+            sent = [await send(prefix + t, value, k.encode() or None) for t, k, value in emissions]
+        for acknowledged in sent:
+            await acknowledged
+
+
+def _result(sent: "Future[None]") -> None:
+    try:
+        sent.result()
+    except (KafkaError, asyncio.CancelledError) as error:
+        raise SinkError(f"Kafka did not take an emission: {error!r}") from error
