@@ -5,7 +5,7 @@ replay of one partition: the same decisions have the same hash.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,6 +139,22 @@ def _first_offsets(settings: Settings, topic: str) -> list[int]:
     return [ends[place] for place in places]
 
 
+def wait_until_owned(
+    store: RedisStore,
+    partitions_count: int,
+    check_workers: Callable[[], None],
+    *,
+    quiet_max_s: float = QUIET_MAX_S,
+) -> None:
+    """Wait until workers have taken all partitions; raise KafkaReplayError where they don't."""
+    started_s = time.monotonic()
+    while any(epoch == 0 for epoch, _ in _positions(store, range(partitions_count)).values()):
+        check_workers()
+        if time.monotonic() - started_s > quiet_max_s:
+            raise KafkaReplayError(f"no worker took all partitions within {quiet_max_s:.0f} s")
+        time.sleep(POLL_S)
+
+
 def wait_until_decided(
     store: RedisStore,
     produced: Produced,
@@ -149,31 +165,36 @@ def wait_until_decided(
 ) -> None:
     """Wait until the stored offsets are behind everything that was produced.
 
-    `check_workers` raises where no worker is left. Raises KafkaReplayError where nothing moves.
+    `check_workers` raises where a worker has ended. Raises KafkaReplayError where nothing moves.
     """
-    ends = produced.ends()
-    reached, moved_s = 0, time.monotonic()
+    ends, first_offsets = produced.ends(), produced.first_offsets
+    reached_count, moved_s = 0, time.monotonic()
     while True:
-        try:
-            stored = {p: store.position(str(p)).get(ONE_TOPIC, 0) for p in ends}
-        except StoreUnavailableError:
-            stored = {}
-        first = produced.first_offsets
-        count = sum(max(offset - first[p], 0) for p, offset in stored.items())
-        if count > reached:
-            progress(count - reached)
-            reached, moved_s = count, time.monotonic()
-        if stored and all(stored[p] >= end for p, end in ends.items()):
-            return
-        if not ends:
+        places = _positions(store, ends)
+        stored = {p: offsets.get(ONE_TOPIC, 0) for p, (_, offsets) in places.items()}
+        count = sum(max(offset - first_offsets[p], 0) for p, offset in stored.items())
+        if count > reached_count:
+            progress(count - reached_count)
+            reached_count, moved_s = count, time.monotonic()
+        if all(stored[p] >= end for p, end in ends.items()):
             return
         check_workers()
         if time.monotonic() - moved_s > quiet_max_s:
             raise KafkaReplayError(
-                f"the workers decided nothing for {quiet_max_s:.0f} s: {reached:,} of "
+                f"the workers decided nothing for {quiet_max_s:.0f} s: {reached_count:,} of "
                 f"{produced.record_count:,} records are decided"
             )
         time.sleep(POLL_S)
+
+
+def _positions(
+    store: RedisStore, partitions: Iterable[int]
+) -> dict[int, tuple[int, dict[str, int]]]:
+    """Return epoch and offsets of each partition; nothing, as yet, where the store is away."""
+    try:
+        return {partition: store.position(str(partition)) for partition in partitions}
+    except StoreUnavailableError:
+        return {partition: (0, {}) for partition in partitions}
 
 
 def collect(settings: Settings) -> dict[str, list[bytes]]:
@@ -227,6 +248,7 @@ def play_via_kafka(
     nor dead-lettered.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    wait_until_owned(store, settings.partitions_count, check_workers)
     started_s = time.perf_counter()
     produced = produce(source, settings, speed, progress)
     wait_until_decided(store, produced, check_workers, progress)

@@ -143,22 +143,15 @@ class RedisStore:
         tag = self._tag(partition)
         self._check_eviction(tag)
         fields = self._run(self._acquire, tag, [tag + RESERVED_KEY])
-        meta = dict(zip(fields[::2], map(int, fields[1::2]), strict=True))
-        epoch = meta.pop(b"epoch")
-        return epoch, {
-            name.removeprefix(b"offset:").decode(): offset for name, offset in sorted(meta.items())
-        }
+        return _epoch_and_offsets(fields)
 
-    def position(self, partition: str) -> dict[str, int]:
-        """Return topic -> next offset of a partition, without owning it."""
+    def position(self, partition: str) -> tuple[int, dict[str, int]]:
+        """Return epoch and topic -> next offset as `acquire` does, and leave the epoch as it is.
+
+        Epoch 0 where nobody has ever owned the partition.
+        """
         tag = self._tag(partition)
-        fields = self._call(tag, b"HGETALL", tag + RESERVED_KEY)
-        meta = dict(zip(fields[::2], fields[1::2], strict=True))
-        return {
-            name.removeprefix(b"offset:").decode(): int(offset)
-            for name, offset in sorted(meta.items())
-            if name != b"epoch"
-        }
+        return _epoch_and_offsets(self._call(tag, b"HGETALL", tag + RESERVED_KEY))
 
     def commit(self, changes: Sequence[PartitionChange]) -> None:
         """Write all changes or none, in one script call; on a Cluster in one for each partition."""
@@ -302,6 +295,15 @@ class RedisStore:
         if "CROSSSLOT" in str(error) or isinstance(error, redis.exceptions.ClusterCrossSlotError):
             return StoreError(f"{where} is a cluster: expected redis+cluster://...: {error}")
         return StoreError(f"{where}: {error}")
+
+
+def _epoch_and_offsets(fields: Sequence[bytes]) -> tuple[int, dict[str, int]]:
+    """Return what a partition's meta hash says; `fields` are its names and values in turn."""
+    meta = dict(zip(fields[::2], map(int, fields[1::2]), strict=True))
+    epoch = meta.pop(b"epoch", 0)
+    return epoch, {
+        name.removeprefix(b"offset:").decode(): offset for name, offset in sorted(meta.items())
+    }
 
 
 class _Script:

@@ -16,7 +16,14 @@ from millrace.cli import main
 from millrace.kafka_replay import _Workers
 from replay.simulator import Simulator, SimulatorSettings
 from replay.sources import open_source
-from replay.via_kafka import KafkaReplayError, Produced, collect, produce, wait_until_decided
+from replay.via_kafka import (
+    KafkaReplayError,
+    Produced,
+    collect,
+    produce,
+    wait_until_decided,
+    wait_until_owned,
+)
 from streams.policy_files import BANK_POLICY
 from streams.private_kafka import PrivateKafka
 from streams.redis_store import RedisStore
@@ -122,6 +129,8 @@ def test_workers_that_decide_nothing_are_given_up(settings: Settings) -> None:
     produced.positions = [[0, 2], [1]]
     with closing(RedisStore.from_settings(settings)) as store:
         counts: list[int] = []
+        with pytest.raises(KafkaReplayError, match="no worker took all partitions"):
+            wait_until_owned(store, 2, lambda: None, quiet_max_s=0.3)
         epoch, _ = store.acquire("0")
         store.commit([PartitionChange("0", epoch, {"events": (0, 2)}, [], [])])
         with pytest.raises(KafkaReplayError, match="nothing for 0 s: 2 of 3 records"):
@@ -130,6 +139,7 @@ def test_workers_that_decide_nothing_are_given_up(settings: Settings) -> None:
         store.commit([PartitionChange("1", epoch, {"events": (0, 1)}, [], [])])
         wait_until_decided(store, produced, lambda: None, counts.append)
         assert counts == [2, 3]
+        wait_until_owned(store, 2, lambda: None)
 
 
 def test_a_worker_that_ends_is_told_with_its_words(settings: Settings, tmp_path: Path) -> None:

@@ -87,10 +87,10 @@ def test_partitions_over_all_nodes_commit_load_and_scan(
     keys = [(p, name) for name in (b"a", b"absent") for p in PARTITIONS]
     assert store.load(keys) == [b"a" + p.encode() for p in PARTITIONS] + [None] * len(PARTITIONS)
     assert store.load([]) == []
-    assert store.position("never") == {}
+    assert store.position("never") == (0, {})
     for partition in PARTITIONS:
         assert list(store.scan(partition)) == [(b"a", b"a" + partition.encode())]
-        assert store.position(partition) == {"t": 1}
+        assert store.position(partition) == (1, {"t": 1})
         assert store.acquire(partition) == (2, {"t": 1})
     with pytest.raises(FencedError, match="our epoch is 1, the stored one 2"):
         store.commit([change("0", 1, 1)])
