@@ -25,7 +25,7 @@ from streams.topics import create_topics, output_topics
 Records = list[tuple[str, str, bytes]]  # topic, key, value
 State = dict[tuple[str, bytes], bytes]
 Lines = dict[str, list[bytes]]  # topic family -> records in order
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0  # on a machine that has much else to do, starting alone takes half a minute
 EVENTS = "events"
 
 
@@ -52,7 +52,7 @@ class Bank:
     def start_worker(self) -> "Worker":
         """Start one more worker of the group."""
         log = self._folder / f"worker{len(self.workers)}.log"
-        worker = Worker(self.settings, self.policy, log, self._folder.parent / "bytecode")
+        worker = Worker(self.settings, self.policy, log)
         self.workers.append(worker)
         return worker
 
@@ -146,12 +146,14 @@ def embedded(policy: Policy, records: Records, partition_count: int) -> tuple[St
 class Worker:
     """A worker in a process of its own; its log goes to a file."""
 
-    def __init__(self, settings: Settings, policy: Path, log: Path, bytecode: Path) -> None:
+    def __init__(self, settings: Settings, policy: Path, log: Path) -> None:
         given = {
             variable(field): str(getattr(settings, field.name))
             for field in settings.__dataclass_fields__.values()
             if getattr(settings, field.name) != field.default
         }
+        environment = child_processes.environment(log.parent)
+        del environment["PYTHONPYCACHEPREFIX"]  # compiling all libraries anew takes long
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -160,7 +162,7 @@ class Worker:
                 stdout=output,
                 stderr=output,
                 cwd=child_processes.ROOT,
-                env=child_processes.environment(bytecode) | given,
+                env=environment | given,
             )
 
     def says(self, text: str) -> bool:

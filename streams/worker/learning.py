@@ -141,10 +141,13 @@ class Learner:
     def take(self, key: str, value: bytes) -> None:
         """Take a record of `training`, unless it is a repeat."""
         mark, partition_text, *number = key.split(":")
-        partition, now_s = int(partition_text), self._now_s()
-        self._heard_s[partition] = now_s
+        partition = int(partition_text)
+        if mark != CLOCK_MARK:
+            self._heard_s[partition] = self._now_s()
         if mark == CLOCK_MARK:
             clock = msgspec.json.decode(value, type=Clock)
+            if clock.point_ms != self._asked_ms:  # else an answer, and the partition is idle still
+                self._heard_s[partition] = self._now_s()
             points_ms = self._progress.points_ms
             points_ms[partition] = max(points_ms.get(partition, 0), clock.point_ms)
             self._training.next_due_ms(clock.point_ms)
