@@ -1,5 +1,6 @@
 """Two workers of one group: partitions move, a zombie wakes up, Redis and Kafka go away."""
 
+import re
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
@@ -56,6 +57,7 @@ def test_partitions_move_a_zombie_is_refused_and_redis_comes_back(
         redis=fragile.url,
         redis_timeout_ms=500,
         batch_max_count=50,
+        checkpoint_ms=1_000,  # so that there is something that is decided and not stored
         decisions=True,
     )
     part = len(records) // 4
@@ -65,14 +67,18 @@ def test_partitions_move_a_zombie_is_refused_and_redis_comes_back(
     bank.produce(records[:part])
     wait_until(bank.is_decided, "both have decided the first part")
 
-    first.signal(signal.SIGSTOP)
+    before = bank.topic_end("decisions")
     bank.produce(records[part : 2 * part])
+    wait_until(lambda: bank.topic_end("decisions") > before + 200, "much is decided")
+    first.signal(signal.SIGSTOP)
     wait_until(bank.is_decided, "the second one has all partitions")
     taken = bank.epochs()
     first.signal(signal.SIGCONT)
     wait_until(
         lambda: bank.epochs() != taken and owned_by_both(first.log, second.log), "it is back"
     )
+
+    assert re.search(r"partition \d: our epoch is \d+, the stored one", first.log.read_text())
 
     fragile.stop()
     bank.produce(records[2 * part : 3 * part])

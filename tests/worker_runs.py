@@ -94,13 +94,23 @@ class Bank:
         return {partition: int(epoch or 0) for partition, epoch in found.items()}
 
     def is_decided(self) -> bool:
-        """Whether everything that was put in is decided and stored."""
+        """Whether everything that was put in is decided and stored; fail where no worker runs."""
+        codes = [worker.process.poll() for worker in self.workers]
+        assert None in codes, self.workers[-1].log.read_text()
         return self.decided() == self.ends
 
     def state(self) -> State:
         """Return all that is stored of the partitions."""
         with closing(self.store()) as store:
-            return state_of(store, len(self.ends))
+            state = state_of(store, len(self.ends))
+            return state | {("trainer", key): value for key, value in store.scan("trainer")}
+
+    def topic_end(self, name: str) -> int:
+        """Return how many records a topic holds."""
+        topic = self.settings.topic_prefix + name
+        with closing(KafkaConsumer(bootstrap_servers=self.settings.kafka)) as consumer:
+            places = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic)]
+            return sum(consumer.end_offsets(places).values())
 
     def lines(self) -> Lines:
         """Return what the output topics hold, repeats included."""
@@ -140,7 +150,8 @@ def embedded(policy: Policy, records: Records, partition_count: int) -> tuple[St
     lines: Lines = {}
     for topic, emissions in sink.by_topic.items():
         lines.setdefault(topic_family(topic), []).extend(e.value for e in emissions)
-    return state_of(store, partition_count), lines
+    state = state_of(store, partition_count)
+    return state | {("trainer", key): value for key, value in store.scan("trainer")}, lines
 
 
 class Worker:

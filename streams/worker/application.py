@@ -78,7 +78,15 @@ def build(policy: Policy, store: Store, settings: Settings) -> Parts:
         memory_mib_max=settings.memory_mib_max or None,
     )
     options = kafka_options(settings)
-    deciding = Deciding(policy, store, engine, status, metrics, emits_decisions=settings.decisions)
+    deciding = Deciding(
+        policy,
+        store,
+        engine,
+        status,
+        metrics,
+        emits_decisions=settings.decisions,
+        waits_for_models=settings.wait_for_models,
+    )
     trainer = TrainerPart(
         policy.models,
         store,

@@ -35,9 +35,15 @@ class Grid:
             self._points_ms[point.model] = max(known_ms, point.point_ms)
 
     def open_until_ms(self) -> int:
-        """Return the event time before which records may be decided."""
+        """Return the event time before which records may be decided.
+
+        At first that is 1: refused records that stand before any event have the time 0.
+        """
         return min(
-            (self._points_ms.get(name, -every) + every for name, every in self._every_ms.items()),
+            (
+                self._points_ms[name] + every if name in self._points_ms else 1
+                for name, every in self._every_ms.items()
+            ),
             default=2**62,
         )
 
