@@ -70,7 +70,7 @@ class CompiledLinear:
 
         Raises ValueError for another number of columns.
         """
-        rows = self._checked(rows)
+        rows = checked_rows(rows, len(self.inputs))
         out = np.empty(rows.shape[0])
         score_linear(
             rows, self._means, self._deviations, self._weights, self.intercept, INPUT_MAX, out
@@ -79,7 +79,7 @@ class CompiledLinear:
 
     def contributions(self, rows: FloatArray) -> FloatArray:
         """Return weight × scaled value of each input, in log-odds, shape (n, k)."""
-        rows = self._checked(rows)
+        rows = checked_rows(rows, len(self.inputs))
         out = np.empty(rows.shape)
         contributions_linear(rows, self._means, self._deviations, self._weights, INPUT_MAX, out)
         return out
@@ -132,16 +132,16 @@ class CompiledLinear:
             float(regression.intercept),
         )
 
-    def _checked(self, rows: FloatArray) -> FloatArray:
-        rows = np.asarray(rows, dtype=np.float64)
-        if rows.ndim != 2 or rows.shape[1] != len(self.inputs):
-            raise ValueError(f"rows: expected shape (n, {len(self.inputs)}), got {rows.shape}")
-        if rows.flags.c_contiguous or rows.flags.f_contiguous:
-            return rows
-        return np.ascontiguousarray(rows)
 
 
-FORMS: tuple[type[CompiledModel], ...] = (CompiledLinear,)
+def checked_rows(rows: FloatArray, input_count: int) -> FloatArray:
+    """Return `rows` as float64 in C or Fortran order; raises ValueError for another width."""
+    rows = np.asarray(rows, dtype=np.float64)
+    if rows.ndim != 2 or rows.shape[1] != input_count:
+        raise ValueError(f"rows: expected shape (n, {input_count}), got {rows.shape}")
+    if rows.flags.c_contiguous or rows.flags.f_contiguous:
+        return rows
+    return np.ascontiguousarray(rows)
 
 
 def checked_array(
