@@ -2,7 +2,7 @@
 
 By definition an input that is NaN, infinite or beyond ±1e100 is taken as 0.0, here and before
 River learns, so the two always see the same numbers. A form is one class that reads one shape of
-River pipeline; a new shape of pipeline adds its form to `FORMS`.
+River pipeline; a new shape of pipeline adds its form to `FORMS` (`forms.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -133,7 +133,6 @@ class CompiledLinear:
         )
 
 
-
 def checked_rows(rows: FloatArray, input_count: int) -> FloatArray:
     """Return `rows` as float64 in C or Fortran order; raises ValueError for another width."""
     rows = np.asarray(rows, dtype=np.float64)
@@ -166,16 +165,3 @@ def checked_array(
     if array.size and array.min() < minimum:
         raise RecordError(path, f"values of {minimum} or more", f"{array.min()}")
     return array
-
-
-def compile_model(pipeline: Any, inputs: Sequence[str]) -> CompiledModel:
-    """Return the compiled form of a River pipeline; `inputs` gives the order of the columns.
-
-    A pipeline that has learned nothing compiles too and gives River's own answer. Raises
-    RecordError for a pipeline that no form can read.
-    """
-    for form in FORMS:
-        if form.reads(pipeline):
-            return form.from_river(pipeline, inputs)
-    known = ", ".join(form.__name__ for form in FORMS)
-    raise RecordError("$.pipeline", f"a pipeline that one of {known} reads", f"{pipeline}")

@@ -14,7 +14,8 @@ def log_odds(probabilities: FloatArray) -> FloatArray:
     """Return log(p / (1 - p)), held within ±`LOG_ODDS_MAX`."""
     with np.errstate(divide="ignore"):
         odds = np.log(probabilities) - np.log1p(-probabilities)
-    return np.clip(odds, -LOG_ODDS_MAX, LOG_ODDS_MAX)
+    held: FloatArray = np.clip(odds, -LOG_ODDS_MAX, LOG_ODDS_MAX)
+    return held
 
 
 def base_log_odds(probability: float) -> float:
@@ -29,7 +30,16 @@ def spread_rest(contributions: FloatArray, totals: FloatArray) -> FloatArray:
     met a class without any value of it may leave more.
     """
     rest = totals - contributions.sum(axis=1)
-    return contributions + rest[:, None] / contributions.shape[1]
+    full: FloatArray = contributions + rest[:, None] / contributions.shape[1]
+    return full
+
+
+def stretched(contributions: FloatArray, totals: FloatArray) -> FloatArray:
+    """Return contributions (n, k) stretched row by row so that they add up to `totals` (n,)."""
+    sums = contributions.sum(axis=1)
+    is_some = np.abs(sums) > NEAR
+    factors = np.divide(totals, sums, out=np.ones_like(sums), where=is_some)
+    return spread_rest(contributions * factors[:, None], totals)
 
 
 def to_log_odds(contributions: FloatArray, scores: FloatArray, base: float) -> FloatArray:

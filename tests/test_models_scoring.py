@@ -13,7 +13,8 @@ from river.preprocessing import MinMaxScaler, StandardScaler
 from features.errors import RecordError
 from features.records import TrainingExample
 from online_models import catalog
-from online_models.compiled import FORMS, CompiledLinear, compile_model
+from online_models.compiled import CompiledLinear
+from online_models.forms import FORMS, compile_model
 from online_models.trainer import Trainer
 from online_models.versions import (
     ModelVersion,

@@ -121,9 +121,7 @@ class CompiledTrees:
         weights, scored = weights[scored >= 0], scored[scored >= 0]
         node_count = min(others[others >= 0], default=len(tables["links"])) if scored.size else 0
         links, facts = tables["links"][:node_count], tables["facts"][:node_count]
-        return cls(
-            inputs, scored, weights, *flattened(pipeline, links, facts, tables["entries"])
-        )
+        return cls(inputs, scored, weights, *flattened(pipeline, links, facts, tables["entries"]))
 
 
 def scored_trees(pipeline: Any) -> list[Any]:

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from river.forest import ARFClassifier
-from river.tree import HoeffdingAdaptiveTreeClassifier, HoeffdingTreeClassifier
+from river.tree import HoeffdingAdaptiveTreeClassifier
 
 from features.errors import RecordError
 from online_models.compiled import checked_array
-from online_models.trees.building import TreeBuilder, check_range, checked_table
+from online_models.trees.building import TreeBuilder, checked_table
 from online_models.trees.compiled import CompiledTrees, scored_trees
 from online_models.trees.detectors import detector_numbers, detector_of
+from online_models.trees.random_state import random_words, restore_random
 from online_models.trees.reading import Arrays, TreeReader, with_prefix, without
 
 TREE_COUNTS = ("_n_active_leaves", "_n_inactive_leaves")
@@ -24,8 +25,6 @@ ADAPTIVE_COUNTS = ("_n_alternate_trees", "_n_pruned_alternate_trees", "_n_switch
 CELLS = tuple((truth, guess) for truth in (False, True) for guess in (None, False, True))
 TRACKERS = ("_warning_tracker", "_drift_tracker")
 DETECTORS = ("_warning_detectors", "_drift_detectors")
-RANDOM_WORDS = 625  # the Mersenne Twister's 624 words and its position
-RANDOM_VERSION = 3
 LAMBDA_MAX = 600.0  # exp(-λ), which River's Poisson numbers start from, is 0.0 beyond 745
 
 # River's estimate of a tree's size counts Python objects, which a restart changes; the depth bounds
@@ -40,9 +39,9 @@ class WeightedForest(ARFClassifier):
     tree sees the example, which is what the weight means in online bagging (Oza and Russell 2001).
     """
 
-    def learn_one(self, x: dict[str, float], y: bool, *, w: float = 1.0) -> None:
+    def learn_one(self, x: dict[Any, Any], y: Any, *, w: float = 1.0, **_: Any) -> None:
         """Learn one example of weight `w`; with 1.0 it is River's own `learn_one`."""
-        rate = self.lambda_value
+        rate: Any = self.lambda_value
         self.lambda_value = min(rate * w, LAMBDA_MAX)
         try:
             super().learn_one(x, y)
@@ -68,7 +67,7 @@ class TreesReader:
         if isinstance(self._pipeline, ARFClassifier):
             return tables | _forest_state(self._pipeline)
         return tables | {
-            "random": _random_words(self._pipeline._rng),
+            "random": random_words(self._pipeline._rng),
             "trees": np.array([_tree_state(self._pipeline)]),
             "switches": np.array([getattr(self._pipeline, name) for name in ADAPTIVE_COUNTS]),
         }
@@ -97,7 +96,7 @@ def restore(pipeline: Any, inputs: tuple[str, ...], arrays: Mapping[str, NDArray
         return
     if len(builder.roots) != 1:
         raise RecordError("$.arrays.nodes.roots", "one tree", f"{len(builder.roots)}")
-    _restore_random(pipeline._rng, arrays)
+    restore_random(pipeline._rng, arrays)
     _restore_tree(pipeline, builder, 0, checked_table(arrays, "trees", (1, 4))[0].tolist())
     counts = checked_array(arrays, "switches", (len(ADAPTIVE_COUNTS),), minimum=0.0)
     for name, count in zip(ADAPTIVE_COUNTS, counts.tolist(), strict=True):
@@ -129,7 +128,7 @@ def _forest_state(forest: Any) -> Arrays:
     ]
     trackers = [[getattr(forest, n).get(i, 0) for i in range(forest.n_models)] for n in TRACKERS]
     return {
-        "random": _random_words(forest._rng),
+        "random": random_words(forest._rng),
         "trees": np.array([tree or [-1.0] * 4 for tree in trees]).reshape(-1, 4),
         "confusions": np.array(confusions),
         "trackers": np.array(trackers, dtype=np.int64),
@@ -142,7 +141,7 @@ def _restore_forest(
     forest: Any, inputs: tuple[str, ...], builder: TreeBuilder, arrays: Mapping[str, NDArray[Any]]
 ) -> None:
     count = forest.n_models
-    _restore_random(forest._rng, arrays)
+    restore_random(forest._rng, arrays)
     if len(builder.roots):
         _restore_trees(forest, inputs, builder, checked_table(arrays, "trees", (2 * count, 4)))
     for i, cells in enumerate(checked_array(arrays, "confusions", (count, len(CELLS))).tolist()):
@@ -179,16 +178,14 @@ def _restore_trees(
             _restore_tree(forest._background[i], builder, count + i, state)
 
 
-def _tree_state(tree: HoeffdingTreeClassifier) -> list[float]:
+def _tree_state(tree: Any) -> list[float]:
     """Return its classes as bits, both counts of leaves and the weight that it has seen."""
     classes = (False in tree.classes) + 2.0 * (True in tree.classes)
     counts = [float(getattr(tree, name)) for name in TREE_COUNTS]
     return [classes, *counts, float(tree._train_weight_seen_by_model)]
 
 
-def _restore_tree(
-    tree: HoeffdingTreeClassifier, builder: TreeBuilder, number: int, state: list[float]
-) -> None:
+def _restore_tree(tree: Any, builder: TreeBuilder, number: int, state: list[float]) -> None:
     classes = int(state[0])
     tree.classes = {target for target in (False, True) if classes & (1 << target)}
     for name, count in zip(TREE_COUNTS, state[1:3], strict=True):
@@ -196,20 +193,6 @@ def _restore_tree(
     tree._train_weight_seen_by_model = state[3]
     root = int(builder.roots[number])
     tree._root = builder.build(tree, root) if root >= 0 else None
-
-
-def _random_words(rng: Any) -> NDArray[np.int64]:
-    _, words, gauss = rng.getstate()
-    if gauss is not None:
-        raise RecordError("$.pipeline", "no Gaussian random numbers", "one kept for later")
-    return np.array(words, dtype=np.int64)
-
-
-def _restore_random(rng: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
-    words = checked_array(arrays, "random", (RANDOM_WORDS,), minimum=0.0)
-    check_range(words[:-1], 0, 2**32 - 1, "$.arrays.random")
-    check_range(words[-1:], 0, RANDOM_WORDS - 1, "$.arrays.random")
-    rng.setstate((RANDOM_VERSION, tuple(map(int, words.tolist())), None))
 
 
 def adaptive_forest(inputs: tuple[str, ...]) -> WeightedForest:

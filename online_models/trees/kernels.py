@@ -83,7 +83,7 @@ def leaf_share(
     """Return a leaf's probability of fraud for one row."""
     mode = nodes[leaf, MODE]
     if mode == MAJORITY:
-        return nodes[leaf, SHARE]
+        return float(nodes[leaf, SHARE])
     if mode != BAYES:
         return 1.0 if mode == TRUE_ONLY else 0.0
     false, true = bayes_votes(row, input_max, leaf, links, nodes, entries)
@@ -93,12 +93,10 @@ def leaf_share(
 
 
 @kernel
-def next_node(
-    row: Floats, input_max: float, node: int, links: Integers, nodes: Floats
-) -> int:
+def next_node(row: Floats, input_max: float, node: int, links: Integers, nodes: Floats) -> int:
     """Return the child that a row goes to."""
     value = usable(row[links[node, 0]], input_max)
-    return links[node, 1] if value <= nodes[node, THRESHOLD] else links[node, 2]
+    return int(links[node, 1] if value <= nodes[node, THRESHOLD] else links[node, 2])
 
 
 @kernel

@@ -120,9 +120,7 @@ class TreeReader:
             facts = array("d", _facts(node, is_active)).tobytes()
             detector = getattr(node, "drift_detector", None)
             numbers = () if detector is None else detector_numbers(detector)
-            block = _Block(
-                node, seen, facts, self._entries(node), array("d", numbers).tobytes()
-            )
+            block = _Block(node, seen, facts, self._entries(node), array("d", numbers).tobytes())
         self._blocks[id(node)] = block
         return block
 
@@ -194,5 +192,3 @@ def without(arrays: Mapping[str, NDArray[Any]], prefix: str) -> Arrays:
 def with_prefix(arrays: Mapping[str, NDArray[Any]], prefix: str) -> Arrays:
     """Return the arrays under names that begin with `prefix`."""
     return {prefix + name: array for name, array in arrays.items()}
-
-
