@@ -49,12 +49,11 @@ def to_log_odds(contributions: FloatArray, scores: FloatArray, base: float) -> F
     score and base; signs and order stay. Where the two are (nearly) equal it is the slope there.
     """
     edge = 1.0 / (1.0 + math.exp(LOG_ODDS_MAX))
-    held = np.clip(scores, edge, 1.0 - edge)
     held_base = min(max(base, edge), 1.0 - edge)
     distances = scores - base
     slopes = 1.0 / (held_base * (1.0 - held_base))
     is_near = np.abs(distances) <= NEAR * min(held_base, 1.0 - held_base)
     with np.errstate(divide="ignore", invalid="ignore"):
-        stretched = (log_odds(held) - base_log_odds(held_base)) / distances
+        stretched = (log_odds(scores) - base_log_odds(base)) / distances
     factors = np.where(is_near, slopes, stretched)
     return contributions * factors[:, None]
