@@ -198,20 +198,3 @@ def test_states_that_are_not_finite_are_refused(pipeline):
         del broken[name]
         with pytest.raises(RecordError):
             entry.restore(catalog.build(pipeline, INPUTS), INPUTS, broken)
-
-
-@every_entry
-def test_an_entry_ranks_frauds_first(pipeline):
-    rng = np.random.default_rng(11)
-    rows = rng.normal(size=(8_000, len(INPUTS)))
-    signal = 2.0 * rows[:, 0] + 1.5 * rows[:, 2]
-    frauds = rng.random(len(rows)) < 1 / (1 + np.exp(6.5 - signal))
-    assert 0.005 < frauds.mean() < 0.05
-    trainer = Trainer("fraud", pipeline, INPUTS)
-    trainer.learn(examples(rows[:6_000], frauds[:6_000], weights=(1.0,)))
-    score = trainer.publish(0).to_compiled().score(rows[6_000:])
-    held_out = frauds[6_000:]
-    frauds_ahead = np.mean(score[held_out][:, None] > score[~held_out][None, :])
-    assert frauds_ahead > 0.7
-    if catalog.find(pipeline).is_probability:
-        assert 0.5 < score.mean() / held_out.mean() < 2.0
