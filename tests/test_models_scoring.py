@@ -149,7 +149,7 @@ def test_bad_inputs_are_refused(inputs, message):
     ],
 )
 def test_a_pipeline_that_no_form_reads_is_refused(pipeline):
-    with pytest.raises(RecordError, match="one of CompiledLinear, .* reads"):
+    with pytest.raises(RecordError, match=r"one of CompiledLinear, .* reads"):
         compile_model(pipeline, INPUTS)
 
 
