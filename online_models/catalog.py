@@ -128,6 +128,7 @@ CATALOG: dict[str, CatalogEntry] = {
             save=half_spaces.save,
             restore=half_spaces.restore,
             compiled=half_spaces.CompiledHalfSpaces,
+            reader=half_spaces.HalfSpacesReader,
             is_probability=False,
             is_supervised=False,
         ),

@@ -6,7 +6,8 @@ probability of fraud. Before the first window is full it is 0.0.
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, Self
+from operator import attrgetter
+from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,13 +121,7 @@ class CompiledHalfSpaces:
         """Return the compiled form of what has been seen so far."""
         names = tuple(inputs)
         check_inputs(names)
-        scaler, trees = pipeline.steps.values()
-        state = save(pipeline, names)
-        means = [scaler.means.get(name, 0.0) for name in names]
-        deviations = [scaler.vars.get(name, 0.0) ** 0.5 for name in names]
-        masses = state["masses"][1].astype(np.float64)
-        window = (trees.size_limit, float(trees._max_score))
-        return cls(names, np.array([means, deviations]), state["splits"], masses, window)
+        return cast(Self, HalfSpacesReader(pipeline, names).compiled())
 
     def _scaled(self, rows: FloatArray) -> FloatArray:
         rows = usable(checked_rows(rows, len(self.inputs)))
@@ -156,30 +151,62 @@ def expected_sums(masses: FloatArray, size_limit: float) -> FloatArray:
     return sums
 
 
+class HalfSpacesReader:
+    """Reads half-space trees again and again: their splits never change, only their masses do."""
+
+    def __init__(self, pipeline: Any, inputs: tuple[str, ...]) -> None:
+        self._scaler, self._trees = pipeline.steps.values()
+        self._inputs = inputs
+        self._nodes: list[list[Any]] = []  # of each tree, the children of node p at 2p+1 and 2p+2
+        self._splits = np.zeros((2, 0, 0))
+
+    def compiled(self) -> CompiledHalfSpaces:
+        """Return the compiled form of what has been seen so far."""
+        self._meet()
+        names, scaler, trees = self._inputs, self._scaler, self._trees
+        means = [scaler.means.get(name, 0.0) for name in names]
+        deviations = [scaler.vars.get(name, 0.0) ** 0.5 for name in names]
+        scaling = np.array([means, deviations])
+        window = (trees.size_limit, float(trees._max_score))
+        masses = self._masses("r_mass").astype(np.float64)
+        return CompiledHalfSpaces(names, scaling, self._splits, masses, window)
+
+    def arrays(self) -> Arrays:
+        """Return the learning state, to be saved."""
+        self._meet()
+        return save_scaler(self._scaler, self._inputs) | {
+            "splits": self._splits,
+            "masses": np.stack((self._masses("l_mass"), self._masses("r_mass"))),
+            "progress": np.array([self._trees.counter, self._trees._first_window], dtype=np.int64),
+            "random": random_words(self._trees.rng),
+        }
+
+    def _meet(self) -> None:
+        """Lay out the trees, which River builds when the first example comes."""
+        if self._nodes or not self._trees.trees:
+            return
+        index = {name: float(j) for j, name in enumerate(self._inputs)}
+        splits = []
+        for root in self._trees.trees:
+            nodes = [root]
+            for node in nodes:  # grows while it is walked: level by level
+                nodes += node.children if isinstance(node, PaddedBranch) else ()
+            self._nodes.append(nodes)
+            branches = nodes[: len(nodes) // 2]
+            spare = [0.0] * (len(nodes) - len(branches))
+            features = [index[branch.feature] for branch in branches]
+            splits.append((features + spare, [branch.threshold for branch in branches] + spare))
+        self._splits = np.ascontiguousarray(np.array(splits).swapaxes(0, 1))
+
+    def _masses(self, name: str) -> NDArray[np.int64]:
+        read = attrgetter(name)
+        masses = [list(map(read, nodes)) for nodes in self._nodes]
+        return np.array(masses, dtype=np.int64).reshape(self._splits.shape[1:])
+
+
 def save(pipeline: Any, inputs: tuple[str, ...]) -> Arrays:
-    """Return the learning state: the trees lie in rows, the children of node p at 2p+1, 2p+2."""
-    scaler, trees = pipeline.steps.values()
-    index = {name: float(j) for j, name in enumerate(inputs)}
-    splits, masses = [], []
-    for root in trees.trees:
-        level = [root]
-        nodes: list[Any] = []
-        while level:
-            nodes += level
-            level = [c for node in level if isinstance(node, PaddedBranch) for c in node.children]
-        branches = nodes[: len(nodes) // 2]
-        spare = [0.0] * (len(nodes) - len(branches))
-        splits.append(
-            ([index[b.feature] for b in branches] + spare, [b.threshold for b in branches] + spare)
-        )
-        masses.append(([node.l_mass for node in nodes], [node.r_mass for node in nodes]))
-    shape = (len(splits), 2, -1 if splits else 0)
-    return save_scaler(scaler, inputs) | {
-        "splits": np.array(splits, dtype=np.float64).reshape(shape).swapaxes(0, 1),
-        "masses": np.array(masses, dtype=np.int64).reshape(shape).swapaxes(0, 1),
-        "progress": np.array([trees.counter, trees._first_window], dtype=np.int64),
-        "random": random_words(trees.rng),
-    }
+    """Return the learning state of scaler and trees as arrays."""
+    return HalfSpacesReader(pipeline, inputs).arrays()
 
 
 def restore(pipeline: Any, inputs: tuple[str, ...], arrays: Mapping[str, NDArray[Any]]) -> None:
