@@ -57,11 +57,11 @@ class CompiledHalfSpaces:
         self._thresholds = np.ascontiguousarray(splits[1])
         self._masses = masses
         self._window = window
-        self._size_limit, self._score_max = window
+        self._least_mass, self._score_max = window
         self._is_ready = bool(masses.size and masses[:, 0].any())
         self._base = 0.0
         if self._is_ready:
-            self._expected = expected_sums(masses, self._size_limit)
+            self._expected = expected_sums(masses, self._least_mass)
             self._base = 1.0 - float(self._expected[:, 0].sum()) / self._score_max
         self.intercept = base_log_odds(self._base)
 
@@ -74,7 +74,7 @@ class CompiledHalfSpaces:
         out = np.zeros(len(scaled))
         if self._is_ready:
             tables = (self._features, self._thresholds, self._masses)
-            score_half_spaces(scaled, *tables, self._size_limit, self._score_max, out)
+            score_half_spaces(scaled, *tables, self._least_mass, self._score_max, out)
         return out
 
     def contributions(self, rows: FloatArray) -> FloatArray:
@@ -84,7 +84,7 @@ class CompiledHalfSpaces:
         if not self._is_ready:
             return out
         tables = (self._features, self._thresholds, self._masses, self._expected)
-        contributions_half_spaces(scaled, *tables, self._size_limit, self._score_max, out)
+        contributions_half_spaces(scaled, *tables, self._least_mass, self._score_max, out)
         scores = self.score(rows)
         return to_log_odds(spread_rest(out, scores - self._base), scores, self._base)
 
@@ -105,8 +105,8 @@ class CompiledHalfSpaces:
         masses = checked_table(arrays, "masses", (-1, -1))
         splits = checked_splits(arrays, masses.shape, len(names))
         scaling = checked_array(arrays, "scaling", (2, len(names)))
-        size_limit, score_max = checked_array(arrays, "window", (2,), minimum=0.0).tolist()
-        return cls(names, scaling, splits, masses, (size_limit, score_max))
+        least_mass, score_max = checked_array(arrays, "window", (2,), minimum=0.0).tolist()
+        return cls(names, scaling, splits, masses, (least_mass, score_max))
 
     @classmethod
     def reads(cls, pipeline: Any) -> bool:
@@ -131,7 +131,7 @@ class CompiledHalfSpaces:
         return scaled
 
 
-def expected_sums(masses: FloatArray, size_limit: float) -> FloatArray:
+def expected_sums(masses: FloatArray, least_mass: float) -> FloatArray:
     """Return the mean of Σ mass × 2^depth over the window's rows that pass each node, (t, nodes).
 
     A node where the search stops has the sum up to itself; another one the mean of its children's,
@@ -146,7 +146,7 @@ def expected_sums(masses: FloatArray, size_limit: float) -> FloatArray:
         weights, means = masses[:, below], sums[:, below]
         weighted = weights[:, ::2] * means[:, ::2] + weights[:, 1::2] * means[:, 1::2]
         both = weights[:, ::2] + weights[:, 1::2]
-        goes_on = (masses[:, level] >= size_limit) & (both > 0.0)
+        goes_on = (masses[:, level] >= least_mass) & (both > 0.0)
         sums[:, level] = np.where(goes_on, weighted / np.maximum(both, 1.0), sums[:, level])
     return sums
 

@@ -16,7 +16,7 @@ from online_models.trainer import Trainer
 
 PIPELINES = sorted(catalog.CATALOG)
 every_entry = pytest.mark.parametrize("pipeline", PIPELINES)
-LENGTH = 1_200
+LENGTH = 800
 seeds = st.integers(0, 2**31)
 ASKED = 25
 
@@ -35,7 +35,7 @@ def expected_scores(pipeline, river, rows):
 
 @every_entry
 @given(seed=seeds)
-@settings(max_examples=4)
+@settings(max_examples=2)
 def test_compiled_equals_river_while_it_learns_and_the_pattern_changes(pipeline, seed):
     rows, frauds = stream(seed, LENGTH)
     trainer = Trainer("fraud", pipeline, INPUTS)
@@ -60,7 +60,7 @@ def test_compiled_equals_river_while_it_learns_and_the_pattern_changes(pipeline,
 
 @every_entry
 @given(seed=seeds, data=st.data())
-@settings(max_examples=4)
+@settings(max_examples=2)
 def test_a_restart_leaves_no_trace_in_what_is_learned_later(pipeline, seed, data):
     rows, frauds = stream(seed, LENGTH)
     learned = examples(rows, frauds)
@@ -88,18 +88,18 @@ def test_learning_is_deterministic(pipeline):
 
 @every_entry
 @given(seed=seeds)
-@settings(max_examples=4)
+@settings(max_examples=2)
 def test_inputs_that_were_missing_and_emerge_later(pipeline, seed):
     # The engine always gives all inputs; River alone may have learned from fewer.
-    rows, frauds = stream(seed, 600)
+    rows, frauds = stream(seed, 400)
     river = catalog.build(pipeline, INPUTS)
     asked = asked_rows(seed + 1)
     for i, (row, fraud) in enumerate(zip(rows, frauds, strict=True)):
         values = as_river_sees(row)
-        if i < 300 or i % 7 == 0:
+        if i < 200 or i % 7 == 0:
             del values["count"], values["amount"]
         river.learn_one(values, bool(fraud), w=1.0)
-        if i in {0, 299, 300, 599}:
+        if i in {0, 199, 200, 399}:
             score = compile_model(river, INPUTS).score(asked)
             assert score == pytest.approx(expected_scores(pipeline, river, asked), abs=1e-9, rel=0)
 
@@ -140,12 +140,12 @@ def test_a_rows_score_has_the_same_bits_in_any_batch_and_layout(pipeline):
 
 @every_entry
 def test_what_is_stored_stays_small(pipeline):
-    rows, frauds = stream(12, 6_000)
+    rows, frauds = stream(12, 4_000)
     learned = examples(rows, frauds)
     trainer = Trainer("fraud", pipeline, INPUTS)
     sizes_bytes = []
-    for first in range(0, len(learned), 1_500):
-        trainer.learn(learned[first : first + 1_500])
+    for first in range(0, len(learned), 1_000):
+        trainer.learn(learned[first : first + 1_000])
         sizes_bytes.append(len(trainer.state()))
     has_trees = "forest" in pipeline or "tree" in pipeline or "champion" in pipeline
     assert sizes_bytes[-1] < (400_000 if has_trees else 2_000)

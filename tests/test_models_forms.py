@@ -133,7 +133,7 @@ def test_a_stack_known_by_hand():
 
 
 def test_a_stack_begins_as_the_mean_of_its_members_and_learns_their_worth():
-    rows, frauds = stream(3, 3_000)
+    rows, frauds = stream(3, 600)
     river = catalog.build("stacked_champion", INPUTS)
     assert set(river.judge.weights.values()) == {1 / 3}
     values = as_river_sees(rows[0])

@@ -30,6 +30,14 @@ LAMBDA_MAX = 600.0  # exp(-λ), which River's Poisson numbers start from, is 0.0
 # River's estimate of a tree's size counts Python objects, which a restart changes; the depth bounds
 # the size instead.
 NEVER = 2**62
+RARE_EVENTS: dict[str, Any] = {
+    "grace_period": 1000,
+    "max_depth": 8,
+    "min_branch_fraction": 1e-4,
+    "max_share_to_split": 1.0,
+    "memory_estimate_period": NEVER,
+    "seed": 1,
+}
 
 
 class WeightedForest(ARFClassifier):
@@ -196,28 +204,22 @@ def _restore_tree(tree: Any, builder: TreeBuilder, number: int, state: list[floa
 
 
 def adaptive_forest(inputs: tuple[str, ...]) -> WeightedForest:
-    """Return an adaptive random forest of ten trees, set for fraud below 1 %."""
-    return WeightedForest(
-        n_models=10,
-        lambda_value=1,
-        grace_period=1000,
-        max_depth=8,
-        leaf_prediction="mc",
-        min_branch_fraction=1e-4,
-        max_share_to_split=1.0,
-        memory_estimate_period=NEVER,
-        seed=1,
-    )
+    """Return an adaptive random forest of ten trees, set for fraud below 1 %.
+
+    A week of July 2018 of the Fraud Detection Handbook's data (validation, not test), fifteen
+    inputs, one in ten legitimate examples: area under the curve 0.91 and average precision 0.78 in
+    two runs. Majority leaves got 0.91 and 0.75; River's λ of 6 got 0.91 and 0.71 at four times the
+    cost. `max_share_to_split` and `min_branch_fraction` let trees split on rare fraud; River's
+    defaults leave each tree a single leaf. The depth bounds a tree to 256 leaves.
+    """
+    return WeightedForest(n_models=10, lambda_value=1, leaf_prediction="nba", **RARE_EVENTS)
 
 
 def adaptive_tree(inputs: tuple[str, ...]) -> HoeffdingAdaptiveTreeClassifier:
-    """Return one Hoeffding adaptive tree, set for fraud below 1 %."""
-    return HoeffdingAdaptiveTreeClassifier(
-        grace_period=1000,
-        max_depth=8,
-        leaf_prediction="mc",
-        min_branch_fraction=1e-4,
-        max_share_to_split=1.0,
-        memory_estimate_period=NEVER,
-        seed=1,
-    )
+    """Return one Hoeffding adaptive tree, set for fraud below 1 %.
+
+    On the same week, over three runs, area under the curve 0.90 and average precision 0.72 with
+    majority leaves, 0.89 and 0.72 with adaptive naive Bayes; 0.50 and 0.01 with River's defaults,
+    which never split there.
+    """
+    return HoeffdingAdaptiveTreeClassifier(leaf_prediction="mc", **RARE_EVENTS)

@@ -257,7 +257,7 @@ def score_half_spaces(
     features: Integers,
     thresholds: Floats,
     masses: Floats,
-    size_limit: float,
+    least_mass: float,
     score_max: float,
     out: Floats,
 ) -> None:
@@ -274,7 +274,7 @@ def score_half_spaces(
             while True:
                 mass = masses[t, node]
                 score += mass * depth_weight
-                if node >= branch_count or mass < size_limit:
+                if node >= branch_count or mass < least_mass:
                     break
                 is_right = not rows[i, features[t, node]] < thresholds[t, node]
                 node = 2 * node + (2 if is_right else 1)
@@ -290,7 +290,7 @@ def contributions_half_spaces(
     thresholds: Floats,
     masses: Floats,
     expected: Floats,
-    size_limit: float,
+    least_mass: float,
     score_max: float,
     out: Floats,
 ) -> None:
@@ -304,7 +304,7 @@ def contributions_half_spaces(
     for i in range(rows.shape[0]):
         for t in range(features.shape[0]):
             node = 0
-            while node < branch_count and not masses[t, node] < size_limit:
+            while node < branch_count and not masses[t, node] < least_mass:
                 is_right = not rows[i, features[t, node]] < thresholds[t, node]
                 child = 2 * node + (2 if is_right else 1)
                 change = expected[t, child] - expected[t, node]
