@@ -15,6 +15,7 @@ SOURCES = (
     "features/columns.py",
     "features/plan.py",
     "online_models/kernels.py",
+    "online_models/trees/kernels.py",
 )
 KEPT_COUNT = 8  # folders of older versions stay for a while: another checkout may use them
 
