@@ -14,10 +14,14 @@ from streams.redis_route import Buffer, TlsFiles, open_route
 from streams.settings import SettingError, Settings, check_files
 from streams.store import (
     RESERVED_KEY,
+    SHARED_KEPT_COUNT,
+    SHARED_KEY,
     VALUE_MAX_BYTES,
     FencedError,
     OffsetGapError,
     PartitionChange,
+    SharedChanges,
+    SharedMark,
     StoreError,
     StoreRefusedError,
     StoreUnavailableError,
@@ -27,9 +31,11 @@ from streams.store import (
 
 SCAN_PAGE_COUNT = 1_000
 
-# KEYS: one meta hash per partition, then all keys to delete, then all keys to write.
-# ARGV: 1 = msgpack [[epoch, topics, expected offsets, new offsets] per partition]; 2 = how many
-# keys to delete; 3, 4 = msgpack byte offsets and lengths of the writes; 5 = their values, joined.
+# KEYS: one meta hash per partition, then all keys to delete, then all keys to write, then a sorted
+# set (shared key -> generation) for each partition that has such keys.
+# ARGV: 1 = msgpack [[epoch, topics, expected offsets, new offsets, how many shared keys] per
+# partition]; 2 = how many keys to delete; 3 = msgpack byte offsets of the writes; 4 = msgpack
+# lengths of their values, then of the names of shared keys; 5 = all of these, joined.
 # Numbers of ARGV[1] are decimal text, compared as text: Lua's are doubles.
 #
 # Rejected, microseconds per key and commit of 15,000 values of 600 bytes, side by side on a busy
@@ -80,13 +86,36 @@ for p = 1, #partitions do
   local _, topics, _, new = unpack(partitions[p])
   for t = 1, #topics do call('HSET', KEYS[p], 'offset:' .. topics[t], new[t]) end
 end
+local named, set = #starts, k + #starts
+for p = 1, #partitions do
+  if partitions[p][5] > 0 then
+    local generation = call('HINCRBY', KEYS[p], 'shared', 1)
+    set, n = set + 1, 0
+    for i = 1, partitions[p][5] do
+      named = named + 1
+      run[n + 1], run[n + 2] = generation, sub(values, at, at + lengths[named] - 1)
+      at, n = at + lengths[named], n + 2
+      if n == 256 then call('ZADD', KEYS[set], unpack(run, 1, n)) n = 0 end
+    end
+    if n > 0 then call('ZADD', KEYS[set], unpack(run, 1, n)) end
+    call('ZREMRANGEBYSCORE', KEYS[set], '-inf', generation - KEPT)
+  end
+end
 return {'applied'}
-"""
+""".replace("KEPT", str(SHARED_KEPT_COUNT))
 
 ACQUIRE_LUA = """
 redis.call('HINCRBY', KEYS[1], 'epoch', 1)
 return redis.call('HGETALL', KEYS[1])
 """
+
+SHARED_LUA = """
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'shared')
+local epoch, generation = meta[1] or '0', meta[2] or '0'
+local behind = tonumber(generation) - tonumber(ARGV[2])
+if epoch ~= ARGV[1] or behind < 0 or behind > KEPT then return {epoch, generation} end
+return {epoch, generation, redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[2], '+inf')}
+""".replace("KEPT", str(SHARED_KEPT_COUNT))
 
 # A script wraps the server's answer in its own, so these are looked for anywhere in the text.
 _REFUSALS = re.compile(
@@ -123,6 +152,7 @@ class RedisStore:
         self._tags: dict[str, bytes] = {}
         self._commit = _Script(COMMIT_LUA)
         self._acquire = _Script(ACQUIRE_LUA)
+        self._shared = _Script(SHARED_LUA)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "RedisStore":
@@ -172,6 +202,7 @@ class RedisStore:
         for change in changes:
             tag = self._tag(change.partition)
             keys += [tag + write[0] for write in change.writes]
+        keys += [self._tag(change.partition) + SHARED_KEY for change in changes if change.shared]
         *arguments, values = _commit_arguments(changes)
         answer = self._run(self._commit, keys[0], keys, *arguments, body=values)
         if answer[0] == b"fenced":
@@ -205,6 +236,14 @@ class RedisStore:
         values: list[bytes | None] = self._call(names[0], b"MGET", *names)
         return values
 
+    def shared_changes(self, partition: str, since: SharedMark | None) -> SharedChanges:
+        """Return which shared keys changed since `since` was returned, in one script call."""
+        tag = self._tag(partition)
+        epoch, generation = since or (-1, 0)
+        answer = self._run(self._shared, [tag + RESERVED_KEY, tag + SHARED_KEY], epoch, generation)
+        mark = SharedMark(int(answer[0]), int(answer[1]))
+        return SharedChanges(mark, answer[2] if len(answer) > 2 else None)
+
     def scan(self, partition: str) -> Iterator[tuple[bytes, bytes]]:
         """Yield every (key, value) of a partition in order of keys; not a snapshot."""
         tag = self._tag(partition)
@@ -221,7 +260,7 @@ class RedisStore:
             names.update(name[len(tag) :] for name in page)
             if cursor == b"0":
                 break
-        ordered = sorted(names - {RESERVED_KEY})
+        ordered = sorted(names - {RESERVED_KEY, SHARED_KEY})
         for start in range(0, len(ordered), SCAN_PAGE_COUNT):
             some = ordered[start : start + SCAN_PAGE_COUNT]
             values = self.load([(partition, key) for key in some])
@@ -301,6 +340,7 @@ def _epoch_and_offsets(fields: Sequence[bytes]) -> tuple[int, dict[str, int]]:
     """Return what a partition's meta hash says; `fields` are its names and values in turn."""
     meta = dict(zip(fields[::2], map(int, fields[1::2]), strict=True))
     epoch = meta.pop(b"epoch", 0)
+    meta.pop(b"shared", None)
     return epoch, {
         name.removeprefix(b"offset:").decode(): offset for name, offset in sorted(meta.items())
     }
@@ -325,14 +365,14 @@ def _commit_arguments(changes: Sequence[PartitionChange]) -> tuple[Any, ...]:
             list(change.offsets),
             [str(expected) for expected, _ in change.offsets.values()],
             [str(new) for _, new in change.offsets.values()],
+            len(change.shared),
         )
         for change in changes
     ]
     delete_count = sum(len(change.deletes) for change in changes)
     writes = list(chain.from_iterable(change.writes for change in changes))
-    if not writes:
-        return _ENCODE(header), delete_count, _ENCODE(()), _ENCODE(()), ()
-    _, starts, values = zip(*writes, strict=True)
+    _, starts, values = zip(*writes, strict=True) if writes else ((), (), ())
+    values = (*values, *chain.from_iterable(change.shared for change in changes))
     lengths = list(map(len, values))
     if sum(lengths) > VALUE_MAX_BYTES:
         raise ValueError(
