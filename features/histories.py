@@ -126,9 +126,9 @@ class FeatureEngine:
         self._kept_count = len(plan.values)
         self._partitions = sorted(set(partitions))
         self._assume_fresh = assume_fresh and not foreign_partitions
-        self.foreign = (
-            ForeignParts(plan, self._layout, foreign_partitions) if foreign_partitions else None
-        )
+        self.foreign: ForeignParts | None = None
+        if foreign_partitions:
+            self.foreign = ForeignParts(plan, self._layout, foreign_partitions, lambda: self._state)
         self._state = residency.empty_state(len(self._names))
         self._confirmed = 0
         self._loaded_count = 0
@@ -289,12 +289,6 @@ class FeatureEngine:
         while need := foreign.take(self._layout, self._form, self._state, data, table, is_first):
             self._state = residency.grow(self._layout, self._state, need, self.memory_bytes_max)
 
-    def is_foreign_resident(self, owners: Sequence[tuple[str, int]]) -> list[bool]:
-        """Say of each (entity, key) whether foreign parts of it belong into memory."""
-        if self.foreign is None:
-            return [False] * len(owners)
-        return self.foreign.resident(self._layout, self._state, owners)
-
     def _sound(
         self, items: Iterable[tuple[EntityKey, bytes | None]]
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[EntityKey]]:
@@ -345,9 +339,7 @@ class FeatureEngine:
             self._layout, self._state, self._scratch, kinds, cells, partitions, values, errors
         ):
             self._state = residency.grow(self._layout, self._state, need, self.memory_bytes_max)
-        ages_ms = None
-        if self.foreign is not None:
-            ages_ms = self.foreign.note(self._layout, self._state, cells)
+        ages_ms = self.foreign.note(cells) if self.foreign is not None else None
         return Features(values, errors, ages_ms)
 
     def changes(self) -> list[Change]:

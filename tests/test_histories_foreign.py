@@ -66,7 +66,7 @@ class Process:
         assert self.engine.foreign is not None
         wanted = self.engine.foreign.wanted()
         self.engine.load_foreign(self._parts(wanted), is_first=True)
-        resident = self.engine.is_foreign_resident(list(self._known))
+        resident = self.engine.foreign.resident(list(self._known))
         again = [key for key, here in zip(self._known, resident, strict=True) if here]
         self.engine.load_foreign(self._parts(again))
         self._known |= dict.fromkeys(wanted)
@@ -246,10 +246,13 @@ def test_a_part_that_went_away_leaves_and_a_history_that_left_is_not_refilled() 
     ours.engine.load_foreign([(key, None)])
     assert ours.take(paid(0, 21))[0][0, 0] == 2
     ours.commit()
+    assert ours.engine.foreign is not None
+    asked = [("terminal", 8), ("nobody", 8), ("card", 1)]
+    assert ours.engine.foreign.resident(asked) == [True, False, False]
+    assert ours.engine.foreign.residents() == [("terminal", 8)]
     ours.engine.evict(9)
-    assert ours.engine.is_foreign_resident([("terminal", 8), ("nobody", 8), ("card", 1)]) == [
-        False, False, False,
-    ]  # fmt: skip
+    assert ours.engine.foreign.resident(asked) == [False, False, False]
+    assert ours.engine.foreign.residents() == []
     ours.engine.load_foreign([(key, None)])
     assert ours.engine.memory.resident_count == 0
 
