@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.columns import Cells
-from features.kernels import foreign
+from features.kernels import foreign, index
 from features.kernels.layout import (
     ASKED,
     FREE_ROW,
+    READ,
     Control,
     EntityField,
     HistoryField,
@@ -82,6 +83,14 @@ class ForeignParts:
         foreign.note_resident(self._layout, self._state(), table, is_here)
         found: list[bool] = ((is_here == 1) & is_known).tolist()
         return found
+
+    def doubt(self, owner: tuple[str, int]) -> None:
+        """Take a copy that may not be what its owner has for unread until it is read anew."""
+        state, (name, key) = self._state(), owner
+        code = index.owner_code(self._layout.entities, self._numbers[name], 0)
+        row = int(index.find(state.lookup, state.histories, key, code))
+        if row >= 0:
+            state.histories[row, HistoryField.KNOWN] &= ~READ
 
     def residents(self) -> list[tuple[str, int]]:
         """Return every (entity, key) of which copies are kept here."""

@@ -56,6 +56,11 @@ class ForeignHistories:
         owned = [(history_owner(partition, name), value) for partition, name, value in items]
         self._engine.load_foreign(owned, is_first)
 
+    def doubt(self, name: bytes) -> None:
+        """Take the copies of a history for unread."""
+        _, entity, key = history_owner(-1, name)
+        self._parts.doubt((entity, key))
+
     def shared_among(self, owners: Iterable[EntityKey]) -> list[EntityKey]:
         """Return those of the owners whose histories others may copy, each once."""
         return list(dict.fromkeys(owner for owner in owners if owner.entity in self._shared))

@@ -114,6 +114,10 @@ def test_with_all_parts_read_a_process_knows_what_one_process_would_know(
         if data.draw(st.integers(0, 4)) == 0:
             owner.commit()
             owner.engine.evict(data.draw(st.integers(0, 9)))
+    for process in processes:
+        process.commit()
+    alone = FeatureEngine(plan, [0, 1, 2])
+    alone.load((key, bytes(value)) for key, value in store.items())  # all of it is sound
 
 
 def terminal_plan(*aggregates: Aggregate, event_cap: int = 4096) -> Plan:
@@ -234,6 +238,29 @@ def test_nothing_of_ours_is_lost_in_the_store_by_reading() -> None:
     ours.commit()
     assert bytes(store[key])[: len(before)] == before
     assert len(store[key]) > len(before)
+
+
+def test_a_part_can_be_loaded_by_itself_whatever_stood_beside_it() -> None:
+    """Copies, or a part that another process wrote, may have enlarged the block in memory."""
+    plan, store = terminal_plan(Aggregate.COUNT), Store()
+    ours, theirs = Process(plan, [0], store), Process(plan, [1, 2], store)
+    theirs.take(paid(1, *range(10, 15)))
+    theirs.commit()
+    ours.take(paid(0, *range(20, 25)))
+    ours.commit()
+    both = FeatureEngine(plan, [0, 1, 2])
+    rows = paid(0, *range(30, 36))
+    fetch(both, store.copy(), rows)
+    both.update(*rows)
+    later = {key: bytearray(value) for key, value in store.items()}
+    apply(later, both.changes())
+    ours.read_others()
+    ours.take(rows)
+    ours.commit()
+    for found in (store, later):
+        again = FeatureEngine(plan, [0])
+        fetch(again, found, paid(0, 40))
+        assert again.update(*paid(0, 40)).values[0, 0] == 12
 
 
 def test_a_part_that_went_away_leaves_and_a_history_that_left_is_not_refilled() -> None:

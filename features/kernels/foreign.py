@@ -35,6 +35,7 @@ from features.kernels.loading import (
     TS_SHIFT,
     ItemField,
     map_columns,
+    note_capacity,
     rows_of,
 )
 from features.kernels.packing import Bytes, get_cell, get_word
@@ -244,6 +245,8 @@ def _rebuild(
     )  # fmt: skip
     if old_capacity > 0:
         release(layout, state, entity, old_start, old_capacity)
+    if capacity != old_capacity:
+        note_capacity(state, history)
     own[HistoryField.START] = start
     own[HistoryField.CAPACITY] = capacity
     own[HistoryField.COUNT] = total

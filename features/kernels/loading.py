@@ -293,6 +293,19 @@ def _merge(
 
 
 @kernel
+def note_capacity(state: State, history: int) -> None:
+    """Have every own part tell the history's capacity with its next change: it has grown.
+
+    Each part must be loadable by itself, and it may come to hold more events than what its header
+    tells now.
+    """
+    partial = state.histories[history, HistoryField.PARTIAL]
+    while partial >= 0:
+        state.partials[partial, PartialField.HEADER] = 1
+        partial = state.partials[partial, PartialField.NEXT]
+
+
+@kernel
 def _adopt(
     layout: Layout,
     form: Form,
@@ -324,6 +337,9 @@ def _adopt(
     clear_lacking(own)
     if own[HistoryField.CAPACITY] > 0:
         release(layout, state, entity, own[HistoryField.START], own[HistoryField.CAPACITY])
+    old_capacity = own[HistoryField.CAPACITY]
+    if capacity != stored_capacity or (old_capacity > 0 and capacity != old_capacity):
+        note_capacity(state, history)
     own[HistoryField.START] = start
     own[HistoryField.CAPACITY] = capacity
     own[HistoryField.COUNT] = total
