@@ -12,14 +12,16 @@ Semantics shared by every store, checked by one suite of tests:
 """
 
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from typing import NamedTuple, Protocol
 
 from features.errors import MillraceError
 
 RESERVED_KEY = b"meta"  # holds a partition's epoch, offsets and generation
 SHARED_KEY = b"shared"  # holds which shared keys changed in the last generations
-SHARED_KEPT_COUNT = 256  # generations; whoever is further behind reads everything again
+SHARED_KEPT_COUNT = 128  # generations; whoever is further behind reads everything again
 VALUE_MAX_BYTES = 512 * 1024 * 1024  # the longest string that Redis takes
 COMMIT_MAX_COUNT = 1_000_000  # keys of one commit: Redis takes 1,048,576 arguments in a command
 _PARTITION_NAME = re.compile(r"[^{}\s]{1,128}")
@@ -193,7 +195,7 @@ class MemoryStore:
         self._offsets: dict[str, dict[str, int]] = {}
         self._values: dict[str, dict[bytes, bytes]] = {}
         self._generations: dict[str, int] = {}
-        self._shared: dict[str, dict[bytes, int]] = {}  # key -> generation of its last change
+        self._shared: dict[str, deque[Sequence[bytes]]] = {}  # of the last generations
 
     def acquire(self, partition: str) -> tuple[int, dict[str, int]]:
         """Raise the epoch by one; return it with topic -> next offset."""
@@ -221,10 +223,11 @@ class MemoryStore:
         mark = SharedMark(self._epochs.get(partition, 0), self._generations.get(partition, 0))
         if since is None or since.epoch != mark.epoch:
             return SharedChanges(mark, None)
-        if not 0 <= mark.generation - since.generation <= SHARED_KEPT_COUNT:
+        noted, behind = self._shared.get(partition, ()), mark.generation - since.generation
+        if not 0 <= behind <= len(noted):
             return SharedChanges(mark, None)
-        noted = self._shared.get(partition, {})
-        return SharedChanges(mark, [key for key, at in noted.items() if at > since.generation])
+        newest = islice(reversed(noted), behind)
+        return SharedChanges(mark, list(dict.fromkeys(chain.from_iterable(newest))))
 
     def scan(self, partition: str) -> Iterator[tuple[bytes, bytes]]:
         """Yield every (key, value) of a partition in order of keys."""
@@ -261,10 +264,6 @@ class MemoryStore:
         offsets = self._offsets.setdefault(change.partition, {})
         offsets.update({topic: new for topic, (_, new) in change.offsets.items()})
         if change.shared:
-            generation = self._generations.get(change.partition, 0) + 1
-            self._generations[change.partition] = generation
-            noted = self._shared.get(change.partition, {}) | dict.fromkeys(
-                change.shared, generation
-            )
-            oldest = generation - SHARED_KEPT_COUNT
-            self._shared[change.partition] = {k: at for k, at in noted.items() if at > oldest}
+            self._generations[change.partition] = self._generations.get(change.partition, 0) + 1
+            noted = self._shared.setdefault(change.partition, deque(maxlen=SHARED_KEPT_COUNT))
+            noted.append(list(change.shared))

@@ -136,7 +136,8 @@ def test_what_can_not_be_read_stays_stale_until_it_can(make: Make, redis_url: st
     exchange(theirs, ours)
     assert ours.others is not None
     stale_count = ours.others.stale_count
-    (name,) = theirs.processor.foreign.all_resident() if theirs.processor.foreign else ()
+    assert theirs.processor.foreign is not None
+    (name,) = theirs.processor.foreign.all_resident()
     (sound,) = theirs.store.load([("1", name)])
     assert sound is not None
     theirs.overwrite(1, name, sound[:7] + b"\x63" + sound[8:])
