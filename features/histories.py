@@ -285,8 +285,11 @@ class FeatureEngine:
         for owner in owners:
             if owner.partition not in known or not self._shared[self._number(owner)]:
                 raise ValueError(f"{owner}: expected a shared entity's part that isn't ours")
+        source = np.empty((stored.COLUMN_BITS, 2), dtype=np.int64)
         self._state.control[Control.ROW] = 0
-        while need := foreign.take(self._layout, self._form, self._state, data, table, is_first):
+        while need := foreign.take(
+            self._layout, self._form, self._state, data, table, source, is_first
+        ):
             self._state = residency.grow(self._layout, self._state, need, self.memory_bytes_max)
 
     def _sound(

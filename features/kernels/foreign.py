@@ -10,7 +10,6 @@ having them.
 from enum import IntEnum
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from features.columns import MISSING, Cells
@@ -39,7 +38,7 @@ from features.kernels.loading import (
     rows_of,
 )
 from features.kernels.packing import Bytes, get_cell, get_word
-from features.kernels.stored import COLUMN_BITS, Form, Head
+from features.kernels.stored import Form, Head
 from features.kernels.upkeep import invalidate
 
 APPENDED_COUNT_MAX = 64  # more new events than that are merged in one pass
@@ -322,17 +321,23 @@ def _take_one(
     return True
 
 
-@njit(cache=True)
+@kernel
 def take(
-    layout: Layout, form: Form, state: State, data: Bytes, items: Table, is_first: bool
+    layout: Layout,
+    form: Form,
+    state: State,
+    data: Bytes,
+    items: Table,
+    source: Table,
+    is_first: bool,
 ) -> int:
     """Take sound items from Control.ROW on; returns a Need, NOTHING when all are in.
 
     Those of histories that aren't resident are passed over. `is_first` says that `items` are all
-    foreign parts of their entities, which therefore count as read.
+    foreign parts of their entities, which therefore count as read. `source` (COLUMN_BITS, 2) is
+    working memory.
     """
     control = state.control
-    source = np.empty((COLUMN_BITS, 2), np.int64)
     while control[Control.ROW] < items.shape[0]:
         item = items[control[Control.ROW]]
         if tables_full(state):
