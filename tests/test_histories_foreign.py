@@ -85,7 +85,7 @@ def of_their_partition(rows: Rows) -> Rows:
     return kinds, cells, partitions
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(plans(), streams(), limits, st.sampled_from([2, 48]), st.data())
 def test_with_all_parts_read_a_process_knows_what_one_process_would_know(
     slots: list[Slot], drawn: Rows, limit: tuple[int, int], run_from_count: int, data: st.DataObject

@@ -211,8 +211,10 @@ class Deciding:
         return True
 
     def idle(self) -> None:
-        """Store what is due to be stored."""
+        """Store what is due to be stored; take in what other workers have stored."""
         engine = self.engine
+        if engine is not None:
+            engine.take_others()
         if engine is not None and engine.uncommitted_count and engine.is_checkpoint_due:
             engine.begin_checkpoint()
 
