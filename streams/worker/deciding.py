@@ -186,6 +186,11 @@ class Deciding:
         """Return what is in memory."""
         return None if self.engine is None else self.engine.resident
 
+    def staleness_ms(self) -> float:
+        """Return how old what we know of other workers' shared histories is; 0: there are none."""
+        engine = self.engine
+        return 0.0 if engine is None or engine.others is None else engine.others.staleness_ms
+
     def apply_models(self, versions: Sequence[ModelVersion]) -> None:
         """Score with these versions from the next record on, where they are newer than ours."""
         for version in versions:

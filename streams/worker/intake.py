@@ -256,6 +256,10 @@ class EngineIntake:
         """Return what is in memory."""
         return self._deciding.resident()
 
+    def staleness_ms(self) -> float:
+        """Return how old what we know of other workers' shared histories is."""
+        return self._deciding.staleness_ms()
+
     async def _guarded(self, call: Callable[[], None]) -> Outcome:
         done = asyncio.get_running_loop().run_in_executor(self._thread, call)
         await asyncio.wait({done})
