@@ -33,12 +33,16 @@ class Keeper:
     epoch: int
     offset: int = 0
 
-    def committing(self, writes: list[Write]) -> Callable[[], None]:
-        """Return what commits the writes, each time from the next offset."""
+    def committing(self, writes: list[Write], is_shared: bool = False) -> Callable[[], None]:
+        """Return what commits the writes, each time from the next offset.
+
+        `is_shared`: they are noted for other processes that keep copies of them.
+        """
+        shared = [write.key for write in writes] if is_shared else []
 
         def commit() -> None:
             offsets = {TOPIC: (self.offset, self.offset + 1)}
-            self.store.commit([PartitionChange(PARTITION, self.epoch, offsets, writes, [])])
+            self.store.commit([PartitionChange(PARTITION, self.epoch, offsets, writes, [], shared)])
             self.offset += 1
 
         return commit
@@ -102,6 +106,29 @@ def test_commit_appended(measure: Measure, keeper: Keeper) -> None:
         count,
         keeper.committing(appended),
         baseline=writing(count),
+    )
+
+
+def test_commit_noted(measure: Measure, keeper: Keeper) -> None:
+    count = 15_000
+    measure.calls(
+        f"RedisStore.commit of {count:,} values of {VALUE_BYTES} bytes, noted for other processes",
+        count,
+        keeper.committing(some_writes(count), is_shared=True),
+        baseline=writing(count),
+    )
+
+
+def test_shared_changes(measure: Measure, keeper: Keeper) -> None:
+    mark, _ = keeper.store.shared_changes(PARTITION, None)
+    keeper.committing(some_writes(LOADED_COUNT), is_shared=True)()
+    keys = keeper.store.shared_changes(PARTITION, mark).keys
+    assert keys is not None
+    assert len(keys) == LOADED_COUNT
+    measure.calls(
+        f"RedisStore.shared_changes that names {LOADED_COUNT:,} keys",
+        LOADED_COUNT,
+        lambda: keeper.store.shared_changes(PARTITION, mark),
     )
 
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from features import residency
 from features.columns import MISSING, Cell, Cells
 from features.errors import MillraceError, nearest_name
-from features.kernels import blobs, eviction, histories, index, loading, stored
+from features.foreign import ForeignParts
+from features.kernels import blobs, eviction, foreign, histories, index, loading, stored
 from features.kernels.arena import capacity_for
 from features.kernels.families import RUN_FROM_COUNT, compile_layout
 from features.kernels.layout import (
@@ -60,11 +61,13 @@ class Features(NamedTuple):
 
     `values` are in raw units (minor units, micro-degrees, milliseconds), NaN where undefined or
     where the row is not one of SLOT_KINDS. `errors` bounds how far a value may be from the truth: 0
-    where it is exact, infinite where events that its window needs had to be dropped.
+    where it is exact, infinite where events that its window needs had to be dropped. `ages_ms` says
+    how old its parts of other processes are: see `ForeignParts.note`; None where none are foreign.
     """
 
     values: NDArray[np.float64]
     errors: NDArray[np.float64]
+    ages_ms: NDArray[np.float64] | None = None
 
 
 class HistoryError(MillraceError):
@@ -103,8 +106,11 @@ class FeatureEngine:
         partitions: Sequence[int],
         assume_fresh: bool = False,
         run_from_count: int = RUN_FROM_COUNT,
+        foreign_partitions: Sequence[int] = (),
     ) -> None:
         """Make an engine without histories; `assume_fresh` says that nothing is stored yet.
+
+        `foreign_partitions` are those that other processes own: see `load_foreign`.
 
         Windows of histories with `run_from_count` events or more are kept running; shorter ones
         are walked over. The values are the same.
@@ -119,7 +125,10 @@ class FeatureEngine:
         self._slot_count = len(plan.slots)
         self._kept_count = len(plan.values)
         self._partitions = sorted(set(partitions))
-        self._assume_fresh = assume_fresh
+        self._assume_fresh = assume_fresh and not foreign_partitions
+        self.foreign: ForeignParts | None = None
+        if foreign_partitions:
+            self.foreign = ForeignParts(plan, self._layout, foreign_partitions, lambda: self._state)
         self._state = residency.empty_state(len(self._names))
         self._confirmed = 0
         self._loaded_count = 0
@@ -253,6 +262,40 @@ class FeatureEngine:
         All partials of a shared entity belong in one call. Nothing is loaded where one blob is
         corrupt: HistoryError. ValueError for an unknown entity and for a key loaded twice.
         """
+        data, table, owners = self._sound(items)
+        self._state.control[Control.ROW] = 0
+        while need := loading.load(self._layout, self._form, self._state, data, table):
+            if need == Need.REFUSED:
+                owner = owners[int(self._state.control[Control.ROW])]
+                raise ValueError(f"{owner}: expected a history that isn't resident yet")
+            self._state = residency.grow(self._layout, self._state, need, self.memory_bytes_max)
+
+    def load_foreign(
+        self, items: Iterable[tuple[EntityKey, bytes | None]], is_first: bool = False
+    ) -> None:
+        """Have resident shared histories hold what foreign partitions have stored of them.
+
+        Each item replaces the part of one partition; None says that nothing is stored there.
+        `is_first` says that these are all foreign parts of their entities: from now on they count
+        as read. Nothing becomes resident or has to be stored by it. Nothing is taken where one
+        blob is corrupt: HistoryError. ValueError for a partition that isn't foreign.
+        """
+        data, table, owners = self._sound(items)
+        known = self.foreign.partitions if self.foreign else frozenset()
+        for owner in owners:
+            if owner.partition not in known or not self._shared[self._number(owner)]:
+                raise ValueError(f"{owner}: expected a shared entity's part that isn't ours")
+        source = np.empty((stored.COLUMN_BITS, 2), dtype=np.int64)
+        self._state.control[Control.ROW] = 0
+        while need := foreign.take(
+            self._layout, self._form, self._state, data, table, source, is_first
+        ):
+            self._state = residency.grow(self._layout, self._state, need, self.memory_bytes_max)
+
+    def _sound(
+        self, items: Iterable[tuple[EntityKey, bytes | None]]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[EntityKey]]:
+        """Return blobs joined, a table (columns: loading.ItemField) and the owners of its rows."""
         owners: list[EntityKey] = []
         parts: list[bytes] = []
         rows: list[tuple[int, int, int, int, int]] = []
@@ -267,21 +310,14 @@ class FeatureEngine:
             owners.append(owner)
             parts.append(value)
             at = end
-        if not rows:
-            return
         data = np.frombuffer(bytearray().join([*parts, bytes(SLACK_BYTES)]), dtype=np.uint8)
-        table = np.array(rows, dtype=np.int64)
+        table = np.array(rows, dtype=np.int64).reshape(len(rows), len(loading.ItemField))
         bad, fault = loading.first_fault(self._form, data, table)
         if bad >= 0:
             head = parts[bad][:32].hex(" ", 8)
             expected = _FAULTS[loading.Fault(fault)]
             raise HistoryError(owners[bad], expected, f"{len(parts[bad])} bytes: {head}")
-        self._state.control[Control.ROW] = 0
-        while need := loading.load(self._layout, self._form, self._state, data, table):
-            if need == Need.REFUSED:
-                owner = owners[int(self._state.control[Control.ROW])]
-                raise ValueError(f"{owner}: expected a history that isn't resident yet")
-            self._state = residency.grow(self._layout, self._state, need, self.memory_bytes_max)
+        return data, table, owners
 
     def update(
         self, kinds: NDArray[np.uint8], cells: Cells, partitions: NDArray[np.uint16]
@@ -306,7 +342,8 @@ class FeatureEngine:
             self._layout, self._state, self._scratch, kinds, cells, partitions, values, errors
         ):
             self._state = residency.grow(self._layout, self._state, need, self.memory_bytes_max)
-        return Features(values, errors)
+        ages_ms = self.foreign.note(cells) if self.foreign is not None else None
+        return Features(values, errors, ages_ms)
 
     def changes(self) -> list[Change]:
         """Return what must be stored of the histories touched since the previous call.

@@ -8,7 +8,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -17,9 +17,10 @@ from features.batches import Batch
 from features.hashing import DEFAULT_KEY, IdHasher
 from features.raw import RawRecord
 from streams.committer import Committer
+from streams.foreign import ForeignReader, ForeignSettings
 from streams.memory import MemoryBound
 from streams.partition import Write
-from streams.processor import Processor
+from streams.processor import PartitionWrites, Processor
 from streams.residency import Resident
 from streams.sinks import Sink
 from streams.store import PartitionChange, Store
@@ -53,6 +54,8 @@ class EngineSettings:
     store_patience_ms: int = 30_000  # how long to wait for a store that is away before giving up
     id_key: bytes = DEFAULT_KEY
     memory_mib_max: int | None = None  # of the process's resident set; idle state leaves memory
+    partition_count: int = 0  # of all processes together; 0: there are none but ours
+    foreign: ForeignSettings = field(default_factory=ForeignSettings)
 
 
 def acquire_all(store: Store, owners: Sequence[str]) -> dict[str, Owned]:
@@ -102,7 +105,12 @@ class Engine:
         self.is_fresh = not any(self._committed.values())
         hasher = IdHasher(settings.id_key)
         self.processor = Processor(
-            policy, partitions, hasher, fresh=self.is_fresh, on_stage=on_stage
+            policy,
+            partitions,
+            hasher,
+            fresh=self.is_fresh,
+            foreign_partitions=sorted(set(range(settings.partition_count)) - set(partitions)),
+            on_stage=on_stage,
         )
         bound_mib = settings.memory_mib_max
         self._memory = MemoryBound(self.processor.residency, bound_mib) if bound_mib else None
@@ -114,6 +122,10 @@ class Engine:
             self.processor.restore(
                 lambda partition, keys: self.load([(str(partition), key) for key in keys])
             )
+        self.others: ForeignReader | None = None  # reads what other processes store
+        if self.processor.foreign is not None:
+            self.others = ForeignReader(store, self.processor, settings.foreign)
+            self.others.start()
 
     def renew(self, owned: Mapping[str, Owned], sink: Sink) -> None:
         """Go on under new epochs, where nobody else wrote in between; nothing may be under way."""
@@ -156,6 +168,7 @@ class Engine:
 
     def read(self, raws: Sequence[RawRecord]) -> Batch:
         """Decode the records, and take the state that they need into memory."""
+        self.take_others()
         batch = self.processor.decode(raws)
         batch.first = self._sequence
         self._sequence += len(raws)
@@ -163,6 +176,11 @@ class Engine:
         self._load_missing(batch)
         self._on_stage("load")
         return batch
+
+    def take_others(self) -> None:
+        """Take in what was read of other processes; to be called where there is no batch, too."""
+        if self.others is not None:
+            self.others.apply()
 
     def note_decided(self, count: int) -> None:
         """Count records that were decided and delivered; store what is due to be stored."""
@@ -226,20 +244,20 @@ class Engine:
         found = {str(partition): some for partition, some in self.processor.changes().items()}
         changes = []
         for owner in self._owned:
-            writes, deletes = found.get(owner, ([], []))
-            writes.extend(own.get(owner, ()))
-            changes.append(self._change(owner, positions.get(owner, {}), writes, deletes))
+            some = found.get(owner, PartitionWrites([], [], []))
+            some.writes.extend(own.get(owner, ()))
+            changes.append(self._change(owner, positions.get(owner, {}), some))
         return changes
 
-    def _change(
-        self, owner: str, positions: Offsets, writes: Sequence[Write], deletes: list[bytes]
-    ) -> PartitionChange:
+    def _change(self, owner: str, positions: Offsets, found: PartitionWrites) -> PartitionChange:
         committed = self._committed[owner]
         offsets = {topic: (committed.get(topic, 0), offset) for topic, offset in positions.items()}
-        return PartitionChange(owner, self._owned[owner].epoch, offsets, writes, deletes)
+        return PartitionChange(owner, self._owned[owner].epoch, offsets, *found)
 
     def close(self) -> None:
-        """Let go of the commit thread, after the commit under way; what failed there is raised."""
+        """Let go of all threads, after the commit under way; what failed there is raised."""
+        if self.others is not None:
+            self.others.stop()
         self._committer.close()
 
 

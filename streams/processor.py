@@ -23,7 +23,7 @@ from features.batches import Batch, EventIds
 from features.columns import Cell, Kind
 from features.decode import Decoder
 from features.hashing import IdHasher
-from features.histories import EntityKey, FeatureEngine
+from features.histories import FeatureEngine
 from features.kernels.walker import evaluate
 from features.plan import Plan
 from features.raw import RawRecord
@@ -32,10 +32,10 @@ from online_models.delayed import PendingLabels
 from online_models.versions import ModelVersion, untrained_version
 from streams.deciding import MODEL_EXTERNAL, ActionPass, Scored
 from streams.emissions import Decisions, Output
+from streams.foreign_histories import ForeignHistories
+from streams.history_names import HISTORY_PREFIX, history_name, history_owner
 from streams.partition import CUSTOMER_PREFIX, PartitionState, Write, hex_key, unhex_key
 from streams.residency import Residency
-
-HISTORY_PREFIX = b"history:"
 
 
 class StateKey(NamedTuple):
@@ -46,10 +46,14 @@ class StateKey(NamedTuple):
 
 
 class PartitionWrites(NamedTuple):
-    """State of one partition that changed since the last checkpoint."""
+    """State of one partition that changed since the last checkpoint.
+
+    `shared` names those of the keys written of which other processes keep copies.
+    """
 
     writes: list[Write]
     deletes: list[bytes]
+    shared: list[bytes]
 
 
 class Scorer:
@@ -78,7 +82,9 @@ class Processor:
     """Features, models and actions of one policy over the partitions of one process.
 
     `fresh` says that nothing is stored for these partitions yet, so nothing is looked up;
-    `on_stage` hears the name of each stage of a run when it ends.
+    `foreign_partitions` are those that other processes own: the parts of shared histories stored
+    there can be copied here (see `streams.foreign`); `on_stage` hears the name of each stage of a
+    run when it ends.
     """
 
     def __init__(
@@ -88,17 +94,17 @@ class Processor:
         hasher: IdHasher,
         *,
         fresh: bool,
+        foreign_partitions: Sequence[int] = (),
         on_stage: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._on_stage = on_stage
         self.policy = policy
         self.plan = compile_policy(policy, hasher.one)
-        self._history_prefixes = {
-            entity.name: HISTORY_PREFIX + entity.name.encode() + b":"
-            for entity in self.plan.entities
-        }
         self._decoder = Decoder(hasher, RateTable(policy).convert, policy.currency)
-        self._engine = FeatureEngine(self.plan, partitions, assume_fresh=fresh)
+        self._engine = FeatureEngine(
+            self.plan, partitions, assume_fresh=fresh, foreign_partitions=foreign_partitions
+        )
+        self.foreign = ForeignHistories(self._engine, self.plan) if foreign_partitions else None
         self._scorers = {model.name: Scorer(model, self.plan) for model in policy.models}
         self._deciding = self._scorers.get(policy.costs.model) if policy.costs else None
         self._actions = ActionPass(policy, self.plan)
@@ -132,7 +138,7 @@ class Processor:
         customer may tell of other entities.
         """
         keys = [
-            StateKey(owner.partition, self._history_prefixes[owner.entity] + hex_key(owner.key))
+            StateKey(owner.partition, history_name(owner.entity, owner.key))
             for owner in self._engine.missing(batch.kinds, batch.cells, batch.partitions)
         ]
         for partition, state in self.partitions.items():
@@ -148,7 +154,7 @@ class Processor:
         histories = []
         for (partition, key), blob in items:
             if key.startswith(HISTORY_PREFIX):
-                histories.append((_history_owner(partition, key), blob))
+                histories.append((history_owner(partition, key), blob))
             else:
                 customer = unhex_key(key.removeprefix(CUSTOMER_PREFIX))
                 self.partitions[partition].load_customer(customer, blob)
@@ -229,10 +235,13 @@ class Processor:
 
         Say `residency.confirmed` once it is stored, with what `residency.generation` is now.
         """
-        found = {partition: PartitionWrites([], []) for partition in self.partitions}
-        for (partition, entity, key), offset, value in self._engine.changes():
-            name = self._history_prefixes[entity] + hex_key(key)
-            found[partition].writes.append(Write(name, offset, value))
+        found = {partition: PartitionWrites([], [], []) for partition in self.partitions}
+        changes = self._engine.changes()
+        for (partition, entity, key), offset, value in changes:
+            found[partition].writes.append(Write(history_name(entity, key), offset, value))
+        if self.foreign is not None:
+            for owner in self.foreign.shared_among(change.owner for change in changes):
+                found[owner.partition].shared.append(history_name(owner.entity, owner.key))
         for partition, state in self.partitions.items():
             writes, deletes = state.changes(self.residency.generation)
             found[partition].writes.extend(writes)
@@ -281,8 +290,3 @@ def _pending(policy: Policy, model: ModelDeclaration) -> PendingLabels:
 
 def _model_text(versions: Versions) -> str:
     return ",".join(f"{name}:{number}" for name, number in versions.models.items())
-
-
-def _history_owner(partition: int, key: bytes) -> EntityKey:
-    entity, text = key.removeprefix(HISTORY_PREFIX).decode().split(":")
-    return EntityKey(partition, entity, unhex_key(text.encode()))

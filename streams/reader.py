@@ -33,9 +33,9 @@ from features.reading import (
     slots_of,
 )
 from features.status import Status, output_statuses, slot_divisors, slot_statuses
-from streams.partition import CLOCK_KEY, hex_key
+from streams.history_names import history_name
+from streams.partition import CLOCK_KEY
 from streams.partitioner import PARTITIONS_MAX_COUNT
-from streams.processor import HISTORY_PREFIX
 from streams.store import Store
 
 PARTITIONS_AT_ONCE = 256
@@ -139,7 +139,7 @@ class FeatureReader:
         partitions = self._known_partitions() if partition is None else (partition,)
         found: dict[int, list[tuple[EntityKey, bytes | None]]] = {}
         names = histories_of(self._plan, entity)
-        keys = [HISTORY_PREFIX + name.encode() + b":" + hex_key(key) for name in names]
+        keys = [history_name(name, key) for name in names]
         for number in partitions:
             blobs = self._store.load([(str(number), name) for name in keys])
             if any(blob is not None for blob in blobs):

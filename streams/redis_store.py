@@ -11,13 +11,17 @@ import msgspec
 import redis
 
 from streams.redis_route import Buffer, TlsFiles, open_route
+from streams.redis_scripts import ACQUIRE_LUA, COMMIT_LUA, SHARED_LUA
 from streams.settings import SettingError, Settings, check_files
 from streams.store import (
     RESERVED_KEY,
+    SHARED_KEY,
     VALUE_MAX_BYTES,
     FencedError,
     OffsetGapError,
     PartitionChange,
+    SharedChanges,
+    SharedMark,
     StoreError,
     StoreRefusedError,
     StoreUnavailableError,
@@ -27,72 +31,12 @@ from streams.store import (
 
 SCAN_PAGE_COUNT = 1_000
 
-# KEYS: one meta hash per partition, then all keys to delete, then all keys to write.
-# ARGV: 1 = msgpack [[epoch, topics, expected offsets, new offsets] per partition]; 2 = how many
-# keys to delete; 3, 4 = msgpack byte offsets and lengths of the writes; 5 = their values, joined.
-# Numbers of ARGV[1] are decimal text, compared as text: Lua's are doubles.
-#
-# Rejected, microseconds per key and commit of 15,000 values of 600 bytes, side by side on a busy
-# two-core machine, where this script takes 4.4: a SET per key with the value as an argument of its
-# own 6.4, with all byte offsets in one msgpack argument 7.1, joined values but a SET per key 4.9,
-# MSET of values as arguments of their own 5.1. Values inside msgpack are refused: cmsgpack of
-# Redis 6 does not know the `bin` type.
-# MSET takes only a run of neighbouring whole values, so that the order of writes to a key holds.
-COMMIT_LUA = """
-local call, sub = redis.call, string.sub
-local partitions = cmsgpack.unpack(ARGV[1])
-local gap, done = nil, true
-for p = 1, #partitions do
-  local epoch, topics, expected, new = unpack(partitions[p])
-  local stored_epoch = call('HGET', KEYS[p], 'epoch') or '0'
-  if stored_epoch ~= epoch then return {'fenced', p, stored_epoch} end
-  for t = 1, #topics do
-    local stored = call('HGET', KEYS[p], 'offset:' .. topics[t]) or '0'
-    if stored ~= expected[t] and not gap then gap = {'gap', p, topics[t], stored} end
-    if stored ~= new[t] then done = false end
-  end
-end
-if gap then
-  if done then return {'already'} end
-  return gap
-end
-local k = #partitions
-for _ = 1, tonumber(ARGV[2]) do
-  k = k + 1
-  call('DEL', KEYS[k])
-end
-local starts, lengths, values = cmsgpack.unpack(ARGV[3]), cmsgpack.unpack(ARGV[4]), ARGV[5]
-local at, run, n = 1, {}, 0
-for i = 1, #starts do
-  local value = sub(values, at, at + lengths[i] - 1)
-  at = at + lengths[i]
-  if starts[i] == 0 then
-    run[n + 1], run[n + 2] = KEYS[k + i], value
-    n = n + 2
-    if n == 256 then call('MSET', unpack(run, 1, n)) n = 0 end
-  else
-    if n > 0 then call('MSET', unpack(run, 1, n)) n = 0 end
-    call('SETRANGE', KEYS[k + i], starts[i], value)
-  end
-end
-if n > 0 then call('MSET', unpack(run, 1, n)) end
-for p = 1, #partitions do
-  local _, topics, _, new = unpack(partitions[p])
-  for t = 1, #topics do call('HSET', KEYS[p], 'offset:' .. topics[t], new[t]) end
-end
-return {'applied'}
-"""
-
-ACQUIRE_LUA = """
-redis.call('HINCRBY', KEYS[1], 'epoch', 1)
-return redis.call('HGETALL', KEYS[1])
-"""
-
 # A script wraps the server's answer in its own, so these are looked for anywhere in the text.
 _REFUSALS = re.compile(
     r"\b(OOM|READONLY|MISCONF|NOREPLICAS|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN)\b"
 )
 _ENCODE = msgspec.msgpack.Encoder().encode
+_DECODE_NAMES = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
 class RedisStore:
@@ -123,6 +67,7 @@ class RedisStore:
         self._tags: dict[str, bytes] = {}
         self._commit = _Script(COMMIT_LUA)
         self._acquire = _Script(ACQUIRE_LUA)
+        self._shared = _Script(SHARED_LUA)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "RedisStore":
@@ -172,6 +117,7 @@ class RedisStore:
         for change in changes:
             tag = self._tag(change.partition)
             keys += [tag + write[0] for write in change.writes]
+        keys += [self._tag(change.partition) + SHARED_KEY for change in changes if change.shared]
         *arguments, values = _commit_arguments(changes)
         answer = self._run(self._commit, keys[0], keys, *arguments, body=values)
         if answer[0] == b"fenced":
@@ -205,6 +151,17 @@ class RedisStore:
         values: list[bytes | None] = self._call(names[0], b"MGET", *names)
         return values
 
+    def shared_changes(self, partition: str, since: SharedMark | None) -> SharedChanges:
+        """Return which shared keys changed since `since` was returned, in one script call."""
+        tag = self._tag(partition)
+        epoch, generation = since or (-1, 0)
+        keys = [tag + RESERVED_KEY, tag + SHARED_KEY]
+        answer = self._run(self._shared, tag, keys, epoch, generation)
+        mark = SharedMark(int(answer[0]), int(answer[1]))
+        if len(answer) < 3:
+            return SharedChanges(mark, None)
+        return SharedChanges(mark, list(dict.fromkeys(chain(*map(_DECODE_NAMES, answer[2])))))
+
     def scan(self, partition: str) -> Iterator[tuple[bytes, bytes]]:
         """Yield every (key, value) of a partition in order of keys; not a snapshot."""
         tag = self._tag(partition)
@@ -221,7 +178,7 @@ class RedisStore:
             names.update(name[len(tag) :] for name in page)
             if cursor == b"0":
                 break
-        ordered = sorted(names - {RESERVED_KEY})
+        ordered = sorted(names - {RESERVED_KEY, SHARED_KEY})
         for start in range(0, len(ordered), SCAN_PAGE_COUNT):
             some = ordered[start : start + SCAN_PAGE_COUNT]
             values = self.load([(partition, key) for key in some])
@@ -301,6 +258,7 @@ def _epoch_and_offsets(fields: Sequence[bytes]) -> tuple[int, dict[str, int]]:
     """Return what a partition's meta hash says; `fields` are its names and values in turn."""
     meta = dict(zip(fields[::2], map(int, fields[1::2]), strict=True))
     epoch = meta.pop(b"epoch", 0)
+    meta.pop(b"shared", None)
     return epoch, {
         name.removeprefix(b"offset:").decode(): offset for name, offset in sorted(meta.items())
     }
@@ -319,27 +277,27 @@ class _UnknownScriptError(StoreError):
 
 
 def _commit_arguments(changes: Sequence[PartitionChange]) -> tuple[Any, ...]:
+    notes = [_ENCODE(list(change.shared)) if change.shared else b"" for change in changes]
     header = [
         (
             str(change.epoch),
             list(change.offsets),
             [str(expected) for expected, _ in change.offsets.values()],
             [str(new) for _, new in change.offsets.values()],
+            len(note),
         )
-        for change in changes
+        for change, note in zip(changes, notes, strict=True)
     ]
     delete_count = sum(len(change.deletes) for change in changes)
     writes = list(chain.from_iterable(change.writes for change in changes))
-    if not writes:
-        return _ENCODE(header), delete_count, _ENCODE(()), _ENCODE(()), ()
-    _, starts, values = zip(*writes, strict=True)
+    _, starts, values = zip(*writes, strict=True) if writes else ((), (), ())
     lengths = list(map(len, values))
-    if sum(lengths) > VALUE_MAX_BYTES:
+    if sum(lengths) + sum(map(len, notes)) > VALUE_MAX_BYTES:
         raise ValueError(
             f"expected at most {VALUE_MAX_BYTES} bytes in a commit, got {sum(lengths)}: "
             "commit fewer partitions at once, or more often"
         )
-    return _ENCODE(header), delete_count, _ENCODE(starts), _ENCODE(lengths), values
+    return _ENCODE(header), delete_count, _ENCODE(starts), _ENCODE(lengths), (*values, *notes)
 
 
 def _is_distrust(error: BaseException | None) -> bool:

@@ -110,6 +110,12 @@ class Settings:
     )
     batch_max_count: int = _setting(512, "Most records that are decided at once.", least=1)
     checkpoint_ms: int = _setting(100, "How often state and offsets are stored.", least=1)
+    shared_refresh_ms: int = _setting(
+        500, "How often it is read what other workers know of shared entities.", least=1
+    )
+    shared_staleness_ms_max: int = _setting(
+        2_000, "From what age on that makes a value stale.", least=1
+    )
     memory_mib_max: int = _setting(
         0, "MiB that the process may take; what is idle then waits in Redis. 0: no bound.",
         least=0, variable="MEMORY_MAX",

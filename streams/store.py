@@ -7,15 +7,21 @@ Semantics shared by every store, checked by one suite of tests:
   are absolute, so that a commit whose outcome is unknown can be sent again unchanged: where the
   stored offsets already are its new ones, it counts as done.
 - A topic that was never committed is at offset 0.
+- A commit that names shared keys raises the partition's generation and notes it beside them, so
+  that other processes find what changed without looking at everything.
 """
 
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from typing import NamedTuple, Protocol
 
 from features.errors import MillraceError
 
-RESERVED_KEY = b"meta"  # holds a partition's epoch and offsets
+RESERVED_KEY = b"meta"  # holds a partition's epoch, offsets and generation
+SHARED_KEY = b"shared"  # holds which shared keys changed in the last generations
+SHARED_KEPT_COUNT = 128  # generations; whoever is further behind reads everything again
 VALUE_MAX_BYTES = 512 * 1024 * 1024  # the longest string that Redis takes
 COMMIT_MAX_COUNT = 1_000_000  # keys of one commit: Redis takes 1,048,576 arguments in a command
 _PARTITION_NAME = re.compile(r"[^{}\s]{1,128}")
@@ -28,6 +34,7 @@ class PartitionChange(NamedTuple):
     `writes`: (key, byte offset, value). Offset 0 replaces the whole value; any other overwrites
     from that byte on, an absent or shorter value being filled up with zero bytes.
     `deletes` happen before `writes`, so that a key in both holds what was written.
+    `shared` names those of the written keys that other processes keep copies of.
 
     Let every commit move an offset (a counter will do where there is no topic): a request that
     was given up as lost may still arrive late, and only moved offsets keep it from being applied
@@ -39,6 +46,25 @@ class PartitionChange(NamedTuple):
     offsets: dict[str, tuple[int, int]]
     writes: Sequence[tuple[bytes, int, bytes | memoryview]]
     deletes: Sequence[bytes]
+    shared: Sequence[bytes] = ()
+
+
+class SharedMark(NamedTuple):
+    """Up to where a reader knows the shared keys of a partition."""
+
+    epoch: int
+    generation: int
+
+
+class SharedChanges(NamedTuple):
+    """What changed of a partition's shared keys since some mark, in no particular order.
+
+    `keys` is None where that can't be told: too much has happened since, or another owner, whose
+    store may have lost what was seen before, took the partition over. Everything may have changed.
+    """
+
+    mark: SharedMark
+    keys: list[bytes] | None
 
 
 class StoreError(MillraceError):
@@ -95,6 +121,9 @@ class Store(Protocol):
     def load(self, keys: Sequence[tuple[str, bytes]]) -> list[bytes | None]:
         """Return the value of each (partition, key), None where there is none."""
 
+    def shared_changes(self, partition: str, since: SharedMark | None) -> SharedChanges:
+        """Return which shared keys changed since `since` was returned; None: nothing is known."""
+
     def scan(self, partition: str) -> Iterator[tuple[bytes, bytes]]:
         """Yield every (key, value) of a partition in order of keys: for tests and tools."""
 
@@ -120,7 +149,7 @@ def check_changes(changes: Sequence[PartitionChange]) -> None:
     """
     if len({change.partition for change in changes}) != len(changes):
         raise ValueError(f"a partition twice in one commit: {[c.partition for c in changes]}")
-    count = sum(len(change.writes) + len(change.deletes) for change in changes)
+    count = sum(len(c.writes) + len(c.deletes) + len(c.shared) for c in changes)
     if count > COMMIT_MAX_COUNT:
         raise ValueError(f"expected at most {COMMIT_MAX_COUNT} keys in a commit, got {count}")
     for change in changes:
@@ -135,14 +164,18 @@ def check_changes(changes: Sequence[PartitionChange]) -> None:
                 )
         if change.writes:
             _check_writes(change)
-        if RESERVED_KEY in change.deletes:
-            raise ValueError(f"partition {change.partition}: the key {RESERVED_KEY!r} is reserved")
+        _refuse_reserved(change.partition, change.deletes)
+
+
+def _refuse_reserved(partition: str, keys: Sequence[bytes]) -> None:
+    for reserved in (RESERVED_KEY, SHARED_KEY):
+        if reserved in keys:
+            raise ValueError(f"partition {partition}: the key {reserved!r} is reserved")
 
 
 def _check_writes(change: PartitionChange) -> None:
     keys, starts, values = zip(*change.writes, strict=True)
-    if RESERVED_KEY in keys:
-        raise ValueError(f"partition {change.partition}: the key {RESERVED_KEY!r} is reserved")
+    _refuse_reserved(change.partition, keys)
     # One pass in C each over the common case; the row at fault is looked for only if there is one.
     if min(starts) >= 0 and max(starts) + max(map(len, values)) <= VALUE_MAX_BYTES:
         return
@@ -161,6 +194,8 @@ class MemoryStore:
         self._epochs: dict[str, int] = {}
         self._offsets: dict[str, dict[str, int]] = {}
         self._values: dict[str, dict[bytes, bytes]] = {}
+        self._generations: dict[str, int] = {}
+        self._shared: dict[str, deque[Sequence[bytes]]] = {}  # of the last generations
 
     def acquire(self, partition: str) -> tuple[int, dict[str, int]]:
         """Raise the epoch by one; return it with topic -> next offset."""
@@ -182,6 +217,17 @@ class MemoryStore:
     def load(self, keys: Sequence[tuple[str, bytes]]) -> list[bytes | None]:
         """Return the value of each (partition, key), None where there is none."""
         return [self._values.get(partition, {}).get(key) for partition, key in keys]
+
+    def shared_changes(self, partition: str, since: SharedMark | None) -> SharedChanges:
+        """Return which shared keys changed since `since` was returned."""
+        mark = SharedMark(self._epochs.get(partition, 0), self._generations.get(partition, 0))
+        if since is None or since.epoch != mark.epoch:
+            return SharedChanges(mark, None)
+        noted, behind = self._shared.get(partition, ()), mark.generation - since.generation
+        if not 0 <= behind <= len(noted):
+            return SharedChanges(mark, None)
+        newest = islice(reversed(noted), behind)
+        return SharedChanges(mark, list(dict.fromkeys(chain.from_iterable(newest))))
 
     def scan(self, partition: str) -> Iterator[tuple[bytes, bytes]]:
         """Yield every (key, value) of a partition in order of keys."""
@@ -217,3 +263,7 @@ class MemoryStore:
                 values[key] = old[:start] + bytes(value) + old[start + len(value) :]
         offsets = self._offsets.setdefault(change.partition, {})
         offsets.update({topic: new for topic, (_, new) in change.offsets.items()})
+        if change.shared:
+            self._generations[change.partition] = self._generations.get(change.partition, 0) + 1
+            noted = self._shared.setdefault(change.partition, deque(maxlen=SHARED_KEPT_COUNT))
+            noted.append(list(change.shared))

@@ -1,5 +1,6 @@
-"""A real Redis and a real Kafka for the tests that need one."""
+"""A real Redis and a real Kafka for the tests that need one, and stores that must behave alike."""
 
+import itertools
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,7 +14,11 @@ from worker_runs import Bank
 from streams.policy_files import BANK_POLICY
 from streams.private_kafka import PrivateKafka, lacking
 from streams.private_redis import PrivateRedis
+from streams.redis_store import RedisStore
 from streams.settings import Settings
+from streams.store import MemoryStore, Store
+
+Factory = Callable[[], Store]
 
 
 @pytest.fixture(scope="session")
@@ -73,3 +78,28 @@ def open_bank(
     yield opened
     for bank in made:
         bank.close()
+
+
+@pytest.fixture(params=["memory", "redis"])
+def new_store(request: pytest.FixtureRequest) -> Iterator[Factory]:
+    """Return a function that makes an empty store."""
+    if request.param == "memory":
+        yield MemoryStore
+        return
+    url = request.getfixturevalue("redis_url")
+    prefix = request.getfixturevalue("redis_prefix")
+    numbers = itertools.count()
+    made: list[RedisStore] = []
+
+    def make() -> Store:
+        made.append(RedisStore(url, f"{prefix}-{next(numbers)}"))
+        return made[-1]
+
+    yield make
+    for store in made:
+        store.close()
+
+
+@pytest.fixture
+def store(new_store: Factory) -> Store:
+    return new_store()

@@ -267,12 +267,15 @@ def test_a_cluster_by_a_plain_url_takes_one_partition_a_call_and_says_how_to_tak
         changes = []
         for name in ("a", "b"):
             epoch, _ = store.acquire(name)
-            changes.append(PartitionChange(name, epoch, {"t": (0, 1)}, [(b"k", 0, b"v")], [b"x"]))
+            written = [(b"k", 0, b"v")]
+            changes.append(PartitionChange(name, epoch, {"t": (0, 1)}, written, [b"x"], [b"k"]))
         with pytest.raises(StoreError, match=r"expected redis\+cluster://"):
             store.commit(changes)
         for one in changes:
+            mark, _ = store.shared_changes(one.partition, None)
             store.commit([one])
             assert list(store.scan(one.partition)) == [(b"k", b"v")]
+            assert store.shared_changes(one.partition, mark).keys == [b"k"]
         store.close()
 
 

@@ -1,57 +1,20 @@
 """One suite for every store: memory and real Redis must behave the same."""
 
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
 
-from streams.redis_store import RedisStore
 from streams.store import (
+    SHARED_KEPT_COUNT,
     VALUE_MAX_BYTES,
     FencedError,
-    MemoryStore,
     OffsetGapError,
     PartitionChange,
     Store,
 )
+from tests.conftest import Factory
 
-Factory = Callable[[], Store]
 Writes = Sequence[tuple[bytes, int, bytes]]
-
-
-@pytest.fixture(params=["memory", "redis"])
-def new_store(request: pytest.FixtureRequest) -> Iterator[Factory]:
-    """Return a function that makes an empty store."""
-    if request.param == "memory":
-        yield MemoryStore
-        return
-    url = request.getfixturevalue("redis_url")
-    prefix = request.getfixturevalue("redis_prefix")
-    numbers = itertools.count()
-    made: list[RedisStore] = []
-
-    def make() -> Store:
-        made.append(RedisStore(url, f"{prefix}-{next(numbers)}"))
-        return made[-1]
-
-    yield make
-    for store in made:
-        store.close()
-
-
-@pytest.fixture
-def store(new_store: Factory) -> Store:
-    return new_store()
 
 
 def change(
@@ -191,6 +154,78 @@ def test_large_commits_and_names_with_every_byte(store: Store) -> None:
     assert store.load([("p*[1]", key) for key in keys]) == [key * 3 for key in keys]
 
 
+def shared(epoch: int, at: int, *keys: bytes, partition: str = "3") -> PartitionChange:
+    writes = [(key, 0, b"%d" % at) for key in keys]
+    return PartitionChange(partition, epoch, {"t": (at, at + 1)}, writes, [], keys)
+
+
+def test_shared_changes_are_those_since_the_mark(store: Store) -> None:
+    epoch, _ = store.acquire("3")
+    begin, keys = store.shared_changes("3", None)
+    assert keys is None
+    assert store.shared_changes("3", begin) == (begin, [])
+    store.commit([shared(epoch, 0, b"a", b"b")])
+    first, keys = store.shared_changes("3", begin)
+    assert sorted(keys or ()) == [b"a", b"b"]
+    store.commit([shared(epoch, 1, b"b", b"\xff{c}")])
+    store.commit([change(epoch, {"t": (2, 3)}, [(b"a", 0, b"not a shared key this time")])])
+    second, keys = store.shared_changes("3", first)
+    assert sorted(keys or ()) == [b"b", b"\xff{c}"]
+    assert sorted(store.shared_changes("3", begin).keys or ()) == [b"a", b"b", b"\xff{c}"]
+    assert store.shared_changes("3", second) == (second, [])
+    assert [key for key, _ in store.scan("3")] == [b"a", b"b", b"\xff{c}"]
+
+
+def test_shared_changes_of_a_repeated_or_refused_commit_count_once_or_not(store: Store) -> None:
+    epoch, _ = store.acquire("3")
+    mark, _ = store.shared_changes("3", None)
+    store.commit([shared(epoch, 0, b"a")])
+    first, _ = store.shared_changes("3", mark)
+    store.commit([shared(epoch, 0, b"a")])
+    with pytest.raises(OffsetGapError):
+        store.commit([shared(epoch, 7, b"b")])
+    assert store.shared_changes("3", first) == (first, [])
+    assert store.acquire("3") == (2, {"t": 1})
+
+
+def test_shared_changes_of_each_partition_are_its_own(store: Store) -> None:
+    epochs = {name: store.acquire(name)[0] for name in ("a", "b", "c")}
+    marks = {name: store.shared_changes(name, None).mark for name in epochs}
+    keys = [b"k%d" % number for number in range(300)]
+    store.commit([
+        shared(epochs["a"], 0, *keys, partition="a"),
+        shared(epochs["b"], 0, partition="b"),
+        shared(epochs["c"], 0, b"k1", partition="c"),
+    ])  # fmt: skip
+    found = {name: store.shared_changes(name, mark).keys for name, mark in marks.items()}
+    assert sorted(found["a"] or ()) == sorted(keys)
+    assert (found["b"], found["c"]) == ([], [b"k1"])
+
+
+def test_whoever_is_too_far_behind_is_told_so(store: Store) -> None:
+    epoch, _ = store.acquire("3")
+    begin, _ = store.shared_changes("3", None)
+    store.commit([shared(epoch, 0, b"first")])
+    first, _ = store.shared_changes("3", begin)
+    for at in range(1, SHARED_KEPT_COUNT):
+        store.commit([shared(epoch, at, b"k")])
+    assert sorted(store.shared_changes("3", begin).keys or ()) == [b"first", b"k"]
+    store.commit([shared(epoch, SHARED_KEPT_COUNT, b"k")])
+    assert store.shared_changes("3", begin).keys is None
+    assert store.shared_changes("3", first).keys == [b"k"], "the oldest are dropped"
+
+
+def test_another_owner_and_an_emptied_store_make_all_marks_void(new_store: Factory) -> None:
+    store = new_store()
+    epoch, _ = store.acquire("3")
+    store.commit([shared(epoch, 0, b"a")])
+    mark, _ = store.shared_changes("3", None)
+    store.acquire("3")
+    assert store.shared_changes("3", mark).keys is None
+    other = new_store()
+    assert other.shared_changes("3", mark).keys is None
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
@@ -201,6 +236,7 @@ def test_large_commits_and_names_with_every_byte(store: Store) -> None:
         ([change(1, {}, [(b"k", VALUE_MAX_BYTES, b"v")])], "key b'k': expected bytes within"),
         ([change(1, {}, [(b"meta", 0, b"v")])], "reserved"),
         ([change(1, {}, [], [b"meta"])], "reserved"),
+        ([change(1, {}, [(b"shared", 0, b"v")])], "reserved"),
         ([change(1, {}), change(1, {})], "a partition twice"),
         ([change(1, {}, partition="a}b")], "without braces"),
     ],
@@ -214,118 +250,3 @@ def test_changes_that_no_store_may_take(
     assert list(store.scan("3")) == []
     with pytest.raises(ValueError, match="without braces"):
         store.acquire("{3}")
-
-
-PARTITIONS = ("a", "b")
-TOPICS = ("t", "u")
-WORKERS = st.integers(0, 1)
-WRITE = st.tuples(st.sampled_from([b"k", b"l", b"m"]), st.integers(0, 6), st.binary(max_size=4))
-
-
-class StoreMachine(RuleBasedStateMachine):
-    """Two workers fight over two partitions; a plain dict says what must be stored."""
-
-    def __init__(self, new_store: Factory) -> None:
-        super().__init__()
-        self.store = new_store()
-        self.epochs = dict.fromkeys(PARTITIONS, 0)
-        self.offsets: dict[str, dict[str, int]] = {name: {} for name in PARTITIONS}
-        self.values: dict[str, dict[bytes, bytes]] = {name: {} for name in PARTITIONS}
-        self.held: dict[tuple[int, str], int] = {}
-        self.last: list[PartitionChange] = []
-
-    @initialize()
-    def first_owner(self) -> None:
-        for partition in PARTITIONS:
-            self.acquire(0, partition)
-
-    @rule(worker=WORKERS, partition=st.sampled_from(PARTITIONS))
-    def acquire(self, worker: int, partition: str) -> None:
-        self.epochs[partition] += 1
-        self.held[worker, partition] = self.epochs[partition]
-        expected = (self.epochs[partition], self.offsets[partition])
-        assert self.store.acquire(partition) == expected
-
-    @rule(
-        worker=WORKERS, partitions=st.sets(st.sampled_from(PARTITIONS), min_size=1), data=st.data()
-    )
-    def commit(self, worker: int, partitions: set[str], data: st.DataObject) -> None:
-        changes = []
-        for partition in sorted(partitions):
-            offsets = {}
-            for topic in data.draw(st.lists(st.sampled_from(TOPICS), unique=True)):
-                stored = self.offsets[partition].get(topic, 0)
-                expected = max(0, stored + data.draw(st.sampled_from([0, 0, 0, 0, -1, 1])))
-                offsets[topic] = (expected, expected + data.draw(st.integers(0, 2)))
-            epoch = self.held.get((worker, partition), 1)
-            writes = data.draw(st.lists(WRITE, max_size=4))
-            deletes = data.draw(st.lists(st.sampled_from([b"k", b"l"]), max_size=2))
-            changes.append(PartitionChange(partition, epoch, offsets, writes, deletes))
-        self.send(changes)
-
-    @precondition(lambda self: self.last)
-    @rule()
-    def send_the_last_commit_again(self) -> None:
-        self.send(self.last)
-
-    def send(self, changes: list[PartitionChange]) -> None:
-        self.last = changes
-        expected = self.verdict(changes)
-        if expected is None:
-            self.store.commit(changes)
-            return
-        with pytest.raises(type(expected)) as caught:
-            self.store.commit(changes)
-        assert vars(caught.value) == vars(expected)
-
-    def verdict(self, changes: list[PartitionChange]) -> FencedError | OffsetGapError | None:
-        """Apply to the plain dicts what a store should; return the error it should raise."""
-        for one in changes:
-            if one.epoch != self.epochs[one.partition]:
-                return FencedError(one.partition, one.epoch, self.epochs[one.partition])
-        rows = [
-            (one.partition, topic, expected, new, self.offsets[one.partition].get(topic, 0))
-            for one in changes
-            for topic, (expected, new) in one.offsets.items()
-        ]
-        wrong = [row for row in rows if row[2] != row[4]]
-        if wrong and any(new != stored for _, _, _, new, stored in rows):
-            partition, topic, expected, _, stored = wrong[0]
-            return OffsetGapError(partition, topic, expected, stored)
-        if not wrong:
-            for one in changes:
-                self.apply(one)
-        return None
-
-    def apply(self, one: PartitionChange) -> None:
-        values = self.values[one.partition]
-        for key in one.deletes:
-            values.pop(key, None)
-        for key, start, value in one.writes:
-            if start == 0:
-                values[key] = value
-            elif value:
-                row = bytearray(values.get(key, b""))
-                while len(row) < start + len(value):
-                    row.append(0)
-                for i, byte in enumerate(value):
-                    row[start + i] = byte
-                values[key] = bytes(row)
-        for topic, (_, new) in one.offsets.items():
-            self.offsets[one.partition][topic] = new
-
-    @invariant()
-    def stored_is_what_the_dicts_say(self) -> None:
-        for partition in PARTITIONS:
-            assert dict(self.store.scan(partition)) == self.values[partition]
-        keys = [(partition, key) for partition in PARTITIONS for key in (b"k", b"l", b"m")]
-        assert self.store.load(keys) == [self.values[name].get(key) for name, key in keys]
-
-
-def test_any_sequence_of_calls_agrees_with_plain_dicts(new_store: Factory) -> None:
-    run_state_machine_as_test(
-        lambda: StoreMachine(new_store),  # type: ignore[arg-type]  # any factory will do
-        settings=settings(
-            max_examples=60, stateful_step_count=20, suppress_health_check=[HealthCheck.too_slow]
-        ),
-    )

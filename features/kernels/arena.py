@@ -182,12 +182,13 @@ def recount(layout: Layout, state: State, entity: int, history: int) -> None:
 
 @kernel
 def _touch_all(state: State, history: int) -> None:
-    """Have every partial's header stored: it tells the capacity and the floor of them all."""
+    """Have every own partial's header stored: it tells the capacity and the floor of them all."""
     partial = state.histories[history, HistoryField.PARTIAL]
     while partial >= 0:
-        count = state.partials[partial, PartialField.COUNT]
-        touch(state.partials, state.dirty, state.control, partial, count)
-        state.partials[partial, PartialField.HEADER] = 1
+        if not state.partials[partial, PartialField.FOREIGN]:
+            count = state.partials[partial, PartialField.COUNT]
+            touch(state.partials, state.dirty, state.control, partial, count)
+            state.partials[partial, PartialField.HEADER] = 1
         partial = state.partials[partial, PartialField.NEXT]
 
 

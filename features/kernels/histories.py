@@ -304,6 +304,8 @@ def _set_label(
         tags = own[HistoryField.START] + fields[EntityField.KEPT_COUNT] * capacity
         partition = state.arena[tags + position]
     partial = find_partial(state.histories, state.partials, history, partition)
+    if state.partials[partial, PartialField.FOREIGN]:
+        return
     if fields[EntityField.SHARED]:
         own_count = state.partials[partial, PartialField.COUNT]
         count = own[HistoryField.COUNT]

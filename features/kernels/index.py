@@ -157,6 +157,7 @@ def add_partial(state: State, history: int, partition: int) -> int:
     row[PartialField.WHOLE] = 1
     row[PartialField.CHANGED_FROM] = 0
     row[PartialField.HEADER] = 0
+    row[PartialField.FOREIGN] = 0
     state.handed[partial] = 0
     state.histories[history, HistoryField.PARTIAL] = partial
     return partial

@@ -194,6 +194,8 @@ class HistoryField(IntEnum):
 
 FREE_ROW = -2  # HistoryField.PARTIAL of a row that belongs to nobody: KEY is the next free row
 TOUCHED = 1 << 62  # bit of HistoryField.KNOWN: used since eviction last looked at the history
+ASKED = 1 << 61  # the same: the parts that other processes hold were asked for
+READ = 1 << 60  # and were read: since then they only have to be kept up to date
 
 
 class PartialField(IntEnum):
@@ -207,6 +209,7 @@ class PartialField(IntEnum):
     WHOLE = 5  # the stored value can't be patched: it must be replaced
     CHANGED_FROM = 6  # first event of the partial that differs from what is stored
     HEADER = 7  # the stored capacity or floor time is out of date
+    FOREIGN = 8  # another process owns it: read only, and never stored from here
 
 
 class Control(IntEnum):

@@ -44,8 +44,8 @@ from features.kernels.upkeep import invalidate
 _LEAD = (int(Cell.TS_MS), int(Cell.EVENT_ID), int(Cell.LABEL))  # of every stored row
 _LEAD_BITS = (1 << _LEAD[0]) | (1 << _LEAD[1]) | (1 << _LEAD[2])
 _LABEL_COLUMN = 2
-_TS_SHIFT = 16  # of the row's first cell, of six bytes; the event's id follows it
-_EVENT_OFFSET = 6
+TS_SHIFT = 16  # of the row's first cell, of six bytes; the event's id follows it
+EVENT_OFFSET = 6
 
 
 class ItemField(IntEnum):
@@ -116,10 +116,10 @@ def fault(form: Form, data: Bytes, start: int, end: int) -> int:
     if capacity < CAPACITY_MIN or count > capacity:
         return Fault.CAPACITY.value
     for at in range(rows_at + row_bytes, end, row_bytes):
-        before_ts, ts_ms = get_cell(data, at - row_bytes, _TS_SHIFT), get_cell(data, at, _TS_SHIFT)
-        before = get_word(data, at - row_bytes + _EVENT_OFFSET)
+        before_ts, ts_ms = get_cell(data, at - row_bytes, TS_SHIFT), get_cell(data, at, TS_SHIFT)
+        before = get_word(data, at - row_bytes + EVENT_OFFSET)
         if before_ts > ts_ms or (
-            before_ts == ts_ms and before >= get_word(data, at + _EVENT_OFFSET)
+            before_ts == ts_ms and before >= get_word(data, at + EVENT_OFFSET)
         ):
             return Fault.ORDER.value
     return Fault.NONE.value
@@ -183,7 +183,7 @@ def _find_value(form: Form, data: Bytes, at: int, fingerprint: int) -> tuple[int
 
 
 @kernel
-def _map_columns(
+def map_columns(
     layout: Layout, form: Form, own: Table, data: Bytes, item: Table, source: Table, stored: int
 ) -> None:
     """Fill `source` (kept cells, 2) with byte and shift in a stored row; byte -1: not kept.
@@ -196,7 +196,7 @@ def _map_columns(
     row_bytes = _row_bytes(form, _bitmap(data, at), _value_count(data, at))
     newest_ts = lacked_ts
     if stored > 0:
-        newest_ts = get_cell(data, item[ItemField.TO] - row_bytes, _TS_SHIFT)
+        newest_ts = get_cell(data, item[ItemField.TO] - row_bytes, TS_SHIFT)
     for column in range(fields[EntityField.KEPT_COUNT]):
         kept = fields[EntityField.KEPT_FROM] + column
         cell = layout.kept[kept]
@@ -217,16 +217,24 @@ def _map_columns(
 
 
 @kernel
+def rows_of(form: Form, data: Bytes, at: int) -> tuple[int, int]:
+    """Return where a blob's rows begin, and how many bytes each takes."""
+    value_count = _value_count(data, at)
+    row_bytes = _row_bytes(form, _bitmap(data, at), value_count)
+    return at + HEAD_BYTES + 8 * value_count, row_bytes
+
+
+@kernel
 def _takes_stored(
     state: State, own: Table, tags: int, i: int, data: Bytes, at: int, partition: int
 ) -> bool:
     """Say whether the stored row at `at` stands after event `i` of the block."""
     start = own[HistoryField.START]
-    ts_ms, stored_ts = state.arena[start + i], get_cell(data, at, _TS_SHIFT)
+    ts_ms, stored_ts = state.arena[start + i], get_cell(data, at, TS_SHIFT)
     if ts_ms != stored_ts:
         return bool(stored_ts > ts_ms)
     event = state.arena[start + own[HistoryField.CAPACITY] + i]
-    stored_event = get_word(data, at + _EVENT_OFFSET)
+    stored_event = get_word(data, at + EVENT_OFFSET)
     if event != stored_event:
         return bool(stored_event > event)
     # The same event in two partitions: any fixed order will do, but it must be fixed.
@@ -280,16 +288,16 @@ def _merge(
     if i >= 0:
         own[HistoryField.FLOOR_TS] = max(own[HistoryField.FLOOR_TS], state.arena[old_start + i])
     if j >= 0:
-        floor_ts = get_cell(data, first + j * row_bytes, _TS_SHIFT)
+        floor_ts = get_cell(data, first + j * row_bytes, TS_SHIFT)
         own[HistoryField.FLOOR_TS] = max(own[HistoryField.FLOOR_TS], floor_ts)
 
 
 @kernel
-def _tell_capacity(state: State, history: int) -> None:
-    """Have each partial's header stored with its next change, since the block has grown.
+def note_capacity(state: State, history: int) -> None:
+    """Have every own part tell the history's capacity with its next change: it has grown.
 
-    Partitions that come together from several processes have told of blocks of their own: a
-    partial may grow beyond what its header tells without the block's growing.
+    Each part must be loadable by itself, and it may come to hold more events than what its header
+    tells now.
     """
     partial = state.histories[history, HistoryField.PARTIAL]
     while partial >= 0:
@@ -310,8 +318,7 @@ def _adopt(
     """Merge one blob into a history; False where the arena must grow first."""
     own, entity = state.histories[history], int(item[ItemField.ENTITY])
     at = item[ItemField.FROM]
-    first = at + HEAD_BYTES + 8 * _value_count(data, at)
-    row_bytes = _row_bytes(form, _bitmap(data, at), _value_count(data, at))
+    first, row_bytes = rows_of(form, data, at)
     stored, stored_capacity = int((item[ItemField.TO] - first) // row_bytes), _capacity(data, at)
     before = int(own[HistoryField.COUNT] + stored)
     total = min(before, layout.event_cap)
@@ -325,14 +332,14 @@ def _adopt(
     state.partials[partial, PartialField.WHOLE] = not _is_same_form(layout, form, entity, data, at)
     floor_ts = get_word(data, at + 8 * Head.FLOOR_TS)
     own[HistoryField.FLOOR_TS] = max(own[HistoryField.FLOOR_TS], floor_ts)
-    _map_columns(layout, form, own, data, item, source, stored)
+    map_columns(layout, form, own, data, item, source, stored)
     _merge(layout, state, own, data, item, source, first, stored, start, capacity, total)
     clear_lacking(own)
     if own[HistoryField.CAPACITY] > 0:
         release(layout, state, entity, own[HistoryField.START], own[HistoryField.CAPACITY])
-    if capacity > own[HistoryField.CAPACITY]:
-        _tell_capacity(state, history)
-    state.partials[partial, PartialField.HEADER] = capacity > stored_capacity
+    old_capacity = own[HistoryField.CAPACITY]
+    if capacity != stored_capacity or (old_capacity > 0 and capacity != old_capacity):
+        note_capacity(state, history)
     own[HistoryField.START] = start
     own[HistoryField.CAPACITY] = capacity
     own[HistoryField.COUNT] = total

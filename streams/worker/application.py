@@ -14,6 +14,7 @@ from yarl import URL
 from actions.policy import Policy
 from features.errors import MillraceError
 from streams.engine import EngineSettings
+from streams.foreign import ForeignSettings
 from streams.metrics import Metrics
 from streams.settings import Settings, kafka_options
 from streams.store import Store
@@ -76,6 +77,8 @@ def build(policy: Policy, store: Store, settings: Settings) -> Parts:
         store_patience_ms=STORE_FOREVER_MS,
         id_key=settings.id_key,
         memory_mib_max=settings.memory_mib_max or None,
+        partition_count=settings.partitions_count,
+        foreign=ForeignSettings(settings.shared_refresh_ms, settings.shared_staleness_ms_max),
     )
     options = kafka_options(settings)
     deciding = Deciding(

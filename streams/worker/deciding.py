@@ -255,6 +255,11 @@ class Deciding:
         """Return what is in memory."""
         return None if self.engine is None else self.engine.resident
 
+    def staleness_ms(self) -> float:
+        """Return how old what we know of other workers' shared histories is; 0: there are none."""
+        engine = self.engine
+        return 0.0 if engine is None or engine.others is None else engine.others.staleness_ms
+
     def apply_models(self, versions: Sequence[ModelVersion]) -> None:
         """Score with these versions from the next record on, where they are newer than ours."""
         for version in versions:
@@ -280,8 +285,10 @@ class Deciding:
         return True
 
     def idle(self) -> None:
-        """Store what is due to be stored."""
+        """Store what is due to be stored; take in what other workers have stored."""
         engine = self.engine
+        if engine is not None:
+            engine.take_others()
         if engine is not None and engine.uncommitted_count and engine.is_checkpoint_due:
             engine.begin_checkpoint()
 

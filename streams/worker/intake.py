@@ -276,6 +276,10 @@ class EngineIntake:
         """Return what is in memory."""
         return self._deciding.resident()
 
+    def staleness_ms(self) -> float:
+        """Return how old what we know of other workers' shared histories is."""
+        return self._deciding.staleness_ms()
+
     async def _guarded(self, call: Callable[[], None]) -> Outcome:
         error = self._fault or await self._error_of(call)
         if error is None:
