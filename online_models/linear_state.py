@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from river.utils import VectorDict
 
-from online_models.compiled import checked_array
+from online_models.framing import checked_array
 
 Learn = Callable[[Sequence[float], bool, float], None]
 
