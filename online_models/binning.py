@@ -38,8 +38,8 @@ def learned_edges(values: FloatArray, bins: InputBins) -> FloatArray:
     quantiles = np.quantile(values, shares)
     start, end = quantiles[-1], values.max()
     steps = np.arange(1, bins.tail_count + 1) / max(bins.tail_count, 1)
-    edges = np.unique(np.concatenate([quantiles, start + (end - start) * steps]))
-    return np.asarray(edges, dtype=np.float64)
+    tail = np.minimum(start + (end - start) * steps, end)  # rounding may carry it past the end
+    return np.asarray(np.unique(np.concatenate([quantiles, tail])), dtype=np.float64)
 
 
 def is_ordinary(value: float | None) -> bool:
