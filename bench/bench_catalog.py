@@ -62,7 +62,7 @@ def learned_count(is_smoke: bool) -> int:
 @every_entry
 def test_river_scores(measure: Measure, pipeline: str, learned_count: int) -> None:
     given = lesson(pipeline, learned_count)
-    river: Any = given.trainer._river
+    river: Any = given.trainer._learning._pipeline
     dicts = [dict(zip(INPUTS, row, strict=True)) for row in given.rows[:BATCH].tolist()]
     score = river.predict_proba_one
     if not catalog.find(pipeline).is_supervised:
