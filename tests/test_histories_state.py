@@ -225,6 +225,25 @@ def test_partials_written_by_two_processes_merge_in_a_third() -> None:
     assert left == [[4, 6], [7, 8]]
 
 
+def test_a_partial_that_grows_within_a_merged_block_can_be_loaded_again() -> None:
+    plan = make_plan(ENTITIES, [])
+    store: Store = {}
+    # Blocks of their own: four events fill one of four places, two leave room in one.
+    for partition, times in ((0, [1, 2, 3, 4]), (1, [5, 6])):
+        engine = FeatureEngine(plan, [partition])
+        engine.update(*make_rows(transaction(partition, t, t, terminal_id=8) for t in times))
+        apply(store, engine.changes())
+    merged = FeatureEngine(plan, [0, 1])
+    rows = make_rows([transaction(0, 7, 7, terminal_id=8)])
+    fetch(merged, store, rows)
+    merged.update(*rows)  # the seventh of eight places, the fifth event of partition 0
+    apply(store, merged.changes())
+    again = FeatureEngine(plan, [0])
+    fetch(again, store, rows)
+    times = [row[0] for row in read_blob(store[EntityKey(0, "terminal", 8)]).rows]
+    assert times == [1, 2, 3, 4, 7]
+
+
 def keeping(*cells: int) -> tuple[Entity, ...]:
     return (make_entity("customer", Cell.CUSTOMER_ID, False, *cells),)
 

@@ -4,12 +4,15 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from test_streams_restart import check_repeats
-from worker_runs import Bank, Records, embedded, wait_until, without_training
+from worker_runs import Bank, Lines, Records, State, embedded, wait_until, without_training
 
+from online_models.versions import decode_version
 from replay.simulator import Simulator, SimulatorSettings
 from streams.policy_files import BANK_POLICY, read_policy
+from streams.worker.learning import SEQUENCE_KEY
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +46,41 @@ def test_a_worker_that_is_killed_or_ended_goes_on_where_it_was(
     bank.produce(records[4000:])
     wait_until(bank.is_decided, "the third worker has decided all")
     state, lines = embedded(read_policy(policy), records, 1)
+    assert of_partitions(bank.state()) == of_partitions(state)
+    check_repeats(without_clocks(bank.lines()), lines)
+
+
+def of_partitions(state: State) -> State:
+    """Return state without the trainer's, and without what an embedded engine does not need."""
+    return {
+        place: value
+        for place, value in state.items()
+        if place[0] != "trainer" and place[1] != SEQUENCE_KEY
+    }
+
+
+def without_clocks(lines: Lines) -> Lines:
+    """Return what came out, without what only trainers read."""
+    examples = [line for line in lines["training"] if b'"kind":"clock"' not in line]
+    return {k: v for k, v in lines.items() if k != "decisions"} | {"training": examples}
+
+
+def test_with_waiting_for_models_all_is_as_in_an_embedded_run(
+    open_bank: Callable[..., Bank], records: Records
+) -> None:
+    """Scores too: models have learned the same, and every version came at the same place."""
+    bank = open_bank(wait_for_models=True, decisions=True)
+    bank.produce(records)
+    bank.start_worker()
+    wait_until(bank.is_decided, "all is decided")
+    state, lines = embedded(read_policy(), records, 1)
     found = bank.state()
-    del found["0", b"training-sequence"]  # an embedded engine does not number its examples
-    assert found == state
-    bank_lines = bank.lines()
-    bank_lines["training"] = [t for t in bank_lines["training"] if b'"kind":"clock"' not in t]
-    check_repeats(bank_lines, lines)
+    assert of_partitions(found) == of_partitions(state)
+    model = ("trainer", b"fraud:version")
+    assert model in state
+    assert decode_version(found[model]) == decode_version(state[model])
+    got = without_clocks(bank.lines())
+    assert {k: sorted(v) for k, v in got.items()} == {k: sorted(v) for k, v in lines.items()}
+    decided = [msgspec.json.decode(line) for line in bank.lines()["decisions"]]
+    assert len({row["models"] for row in decided}) > 3
+    assert len({row["event_id"] for row in decided}) == len(decided)

@@ -25,7 +25,7 @@ from streams.topics import create_topics, output_topics
 Records = list[tuple[str, str, bytes]]  # topic, key, value
 State = dict[tuple[str, bytes], bytes]
 Lines = dict[str, list[bytes]]  # topic family -> records in order
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0  # on a machine that has much else to do, starting alone takes half a minute
 EVENTS = "events"
 
 
@@ -52,7 +52,7 @@ class Bank:
     def start_worker(self) -> "Worker":
         """Start one more worker of the group."""
         log = self._folder / f"worker{len(self.workers)}.log"
-        worker = Worker(self.settings, self.policy, log, self._folder.parent / "bytecode")
+        worker = Worker(self.settings, self.policy, log)
         self.workers.append(worker)
         return worker
 
@@ -94,13 +94,23 @@ class Bank:
         return {partition: int(epoch or 0) for partition, epoch in found.items()}
 
     def is_decided(self) -> bool:
-        """Whether everything that was put in is decided and stored."""
+        """Whether everything that was put in is decided and stored; fail where no worker runs."""
+        codes = [worker.process.poll() for worker in self.workers]
+        assert None in codes, self.workers[-1].log.read_text()
         return self.decided() == self.ends
 
     def state(self) -> State:
         """Return all that is stored of the partitions."""
         with closing(self.store()) as store:
-            return state_of(store, len(self.ends))
+            state = state_of(store, len(self.ends))
+            return state | {("trainer", key): value for key, value in store.scan("trainer")}
+
+    def topic_end(self, name: str) -> int:
+        """Return how many records a topic holds."""
+        topic = self.settings.topic_prefix + name
+        with closing(KafkaConsumer(bootstrap_servers=self.settings.kafka)) as consumer:
+            places = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic)]
+            return sum(consumer.end_offsets(places).values())
 
     def lines(self) -> Lines:
         """Return what the output topics hold, repeats included."""
@@ -140,18 +150,21 @@ def embedded(policy: Policy, records: Records, partition_count: int) -> tuple[St
     lines: Lines = {}
     for topic, emissions in sink.by_topic.items():
         lines.setdefault(topic_family(topic), []).extend(e.value for e in emissions)
-    return state_of(store, partition_count), lines
+    state = state_of(store, partition_count)
+    return state | {("trainer", key): value for key, value in store.scan("trainer")}, lines
 
 
 class Worker:
     """A worker in a process of its own; its log goes to a file."""
 
-    def __init__(self, settings: Settings, policy: Path, log: Path, bytecode: Path) -> None:
+    def __init__(self, settings: Settings, policy: Path, log: Path) -> None:
         given = {
             variable(field): str(getattr(settings, field.name))
             for field in settings.__dataclass_fields__.values()
             if getattr(settings, field.name) != field.default
         }
+        environment = child_processes.environment(log.parent)
+        del environment["PYTHONPYCACHEPREFIX"]  # compiling all libraries anew takes long
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -160,7 +173,7 @@ class Worker:
                 stdout=output,
                 stderr=output,
                 cwd=child_processes.ROOT,
-                env=child_processes.environment(bytecode) | given,
+                env=environment | given,
             )
 
     def says(self, text: str) -> bool:

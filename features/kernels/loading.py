@@ -285,6 +285,19 @@ def _merge(
 
 
 @kernel
+def _tell_capacity(state: State, history: int) -> None:
+    """Have each partial's header stored with its next change, since the block has grown.
+
+    Partitions that come together from several processes have told of blocks of their own: a
+    partial may grow beyond what its header tells without the block's growing.
+    """
+    partial = state.histories[history, HistoryField.PARTIAL]
+    while partial >= 0:
+        state.partials[partial, PartialField.HEADER] = 1
+        partial = state.partials[partial, PartialField.NEXT]
+
+
+@kernel
 def _adopt(
     layout: Layout,
     form: Form,
@@ -317,6 +330,9 @@ def _adopt(
     clear_lacking(own)
     if own[HistoryField.CAPACITY] > 0:
         release(layout, state, entity, own[HistoryField.START], own[HistoryField.CAPACITY])
+    if capacity > own[HistoryField.CAPACITY]:
+        _tell_capacity(state, history)
+    state.partials[partial, PartialField.HEADER] = capacity > stored_capacity
     own[HistoryField.START] = start
     own[HistoryField.CAPACITY] = capacity
     own[HistoryField.COUNT] = total

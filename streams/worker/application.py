@@ -31,6 +31,7 @@ REQUEST_TIMEOUT_S = 30.0
 REBALANCE_TIMEOUT_S = 30.0
 FETCH_MAX_BYTES = 1 << 20  # of one partition
 TRAINER_PATIENCE_S = 60.0  # how long models wait for a partition that says nothing
+REPLAY_PATIENCE_S = 3.0  # the same in a replay, where all records are there
 STORE_FOREVER_MS = 2**52  # a worker waits for its store; its health page says so
 logger = logging.getLogger(__name__)
 
@@ -77,11 +78,19 @@ def build(policy: Policy, store: Store, settings: Settings) -> Parts:
         memory_mib_max=settings.memory_mib_max or None,
     )
     options = kafka_options(settings)
-    deciding = Deciding(policy, store, engine, status, metrics, emits_decisions=settings.decisions)
+    deciding = Deciding(
+        policy,
+        store,
+        engine,
+        status,
+        metrics,
+        emits_decisions=settings.decisions,
+        waits_for_models=settings.wait_for_models,
+    )
     trainer = TrainerPart(
         policy.models,
         store,
-        patience_s=TRAINER_PATIENCE_S,
+        patience_s=REPLAY_PATIENCE_S if settings.wait_for_models else TRAINER_PATIENCE_S,
         store_patience_ms=STORE_FOREVER_MS,
         sleep=deciding.patience.sleep,
     )

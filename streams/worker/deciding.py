@@ -18,10 +18,12 @@ from streams.residency import Resident
 from streams.sinks import Sink
 from streams.store import FencedError, Store, StoreError, StoreUnavailableError
 from streams.worker import decisions
-from streams.worker.learning import SEQUENCE_KEY, Outbox
+from streams.worker.learning import SEQUENCE_KEY, Outbox, Point
 from streams.worker.status import Phase, Status
+from streams.worker.waiting import Grid, Holding, running_clocks_ms
 
 RETRY_S = 0.2
+HELD_BATCH_COUNT = 512  # held records that are looked at together
 logger = logging.getLogger(__name__)
 
 
@@ -72,6 +74,7 @@ class Deciding:
         metrics: Metrics,
         *,
         emits_decisions: bool = False,
+        waits_for_models: bool = False,
     ) -> None:
         self._policy = policy
         self._store = store
@@ -81,6 +84,9 @@ class Deciding:
         self._stage = StageClock(metrics)
         self._emits_decisions = emits_decisions
         self._outbox = Outbox(policy.models)
+        self._grid = Grid(policy.models) if waits_for_models else None
+        self._holding = Holding()
+        self._ends: dict[tuple[str, int], int] = {}  # of what is held, next offset behind it
         self._versions: dict[str, ModelVersion] = {}
         self.patience = Patience(status)
         self._owned: dict[str, Owned] = {}
@@ -99,6 +105,7 @@ class Deciding:
         owned = self._acquire([str(partition) for partition in partitions])
         before, self._owned = self._owned, owned
         self._positions = {owner: dict(mine.offsets) for owner, mine in owned.items()}
+        self._holding, self._ends = Holding(), {}
         self._sink = sink
         kept, self._kept = self._kept, None
         if kept is not None and _untouched(before, kept.committed, owned):
@@ -152,19 +159,81 @@ class Deciding:
 
         `arrived_ns` is when they came from Kafka, on the clock of `time.monotonic_ns`.
         """
-        engine = self._ready()
         self._stage.start(arrived_ns)
         self._stage("fetch")
+        if self._grid is not None:
+            self._holding.add(raws)
+            self._ends |= ends
+            self._go_on(self._grid)
+            return
+        engine = self._ready()
         engine.make_room(len(raws))
         batch = engine.read(raws)
         self._deliver(engine.processor.process(batch), np.unique(batch.partitions).tolist())
         for (topic, partition), offset in ends.items():
             self._positions[str(partition)][topic] = offset
-        engine.note_decided(len(raws))
+        self._note(len(raws), len(batch.refused))
+
+    def _note(self, count: int, refused_count: int) -> None:
+        """Count what was decided; store what is due to be stored."""
+        self._ready().note_decided(count)
         self._stage("emit")
-        self._metrics.records.inc(len(raws))
-        self._metrics.batch.observe(len(raws))
-        self._metrics.dead_letters.inc(len(batch.refused))
+        self._metrics.records.inc(count)
+        self._metrics.batch.observe(count)
+        self._metrics.dead_letters.inc(refused_count)
+
+    def _go_on(self, grid: Grid) -> None:
+        """Decide held records up to where versions of models are lacking."""
+        for partition in self._holding.partitions():
+            while raws := self._holding.first(partition, HELD_BATCH_COUNT):
+                if self._decide_held(partition, raws, grid.open_until_ms()) < len(raws):
+                    break
+            else:
+                self._positions[str(partition)] |= {
+                    topic: offset for (topic, p), offset in self._ends.items() if p == partition
+                }
+
+    def _decide_held(self, partition: int, raws: Sequence[RawRecord], open_until_ms: int) -> int:
+        """Decide the first of a partition's records; return how many were."""
+        engine = self._ready()
+        engine.make_room(len(raws))
+        batch = engine.read(raws)
+        clocks_ms = running_clocks_ms(batch, engine.processor.partitions[partition].clock_ms)
+        count = int(np.searchsorted(clocks_ms, open_until_ms))
+        if count:
+            self._deliver(engine.processor.process(batch.cut(0, count)), [partition])
+            for raw in raws[:count]:
+                self._positions[str(partition)][raw.topic] = raw.offset + 1
+            self._holding.let_go(partition, count)
+            self._note(count, sum(row < count for row, _ in batch.refused))
+        if count < len(raws):
+            self._pass_time(self._outbox.point_ms(int(clocks_ms[count])), [partition])
+        return count
+
+    def _pass_time(self, point_ms: int, partitions: Sequence[int]) -> None:
+        """Let event time pass up to a grid point, and tell the trainer."""
+        processor = self._ready().processor
+        behind = [p for p in partitions if processor.partitions[p].clock_ms < point_ms]
+        if behind:
+            self._deliver(processor.heartbeat(point_ms, behind), behind)
+
+    def pass_points(self, points: Sequence[Point]) -> None:
+        """Go on where records waited for the versions of these points."""
+        if self._grid is not None:
+            for point in points:
+                self._grid.pass_point(point)
+            if self.engine is not None:
+                self._go_on(self._grid)
+
+    def reach(self, point_ms: int, idle: Iterable[int]) -> None:
+        """Let event time pass on partitions without records, for others that wait for them."""
+        if self._grid is not None and self.engine is not None:
+            held = self._holding.partitions()
+            self._pass_time(point_ms, [p for p in idle if p not in held])
+
+    def full(self) -> set[int]:
+        """Return the partitions of which so many records wait that no more should come."""
+        return self._holding.full()
 
     def _deliver(self, output: Output, partitions: Iterable[int]) -> None:
         """Send off all that was said about records of these partitions."""

@@ -24,6 +24,7 @@ from streams.topics import TRAINING, input_topics
 from streams.worker.control import Control
 from streams.worker.deciding import AbandonedError, Deciding, WorkerError
 from streams.worker.kafka_sink import KafkaSink, new_producer
+from streams.worker.learning import Point, Reach
 from streams.worker.status import Phase, Status
 from streams.worker.trainer import TrainerPart
 from streams.worker.transport import Batches, Bounds, Outcome
@@ -73,6 +74,8 @@ class EngineIntake:
         self._failures_count = 0
         self._fenced_s: float | None = None
         self._has_uncommitted = False
+        self._fault: BaseException | None = None  # of a call between batches
+        self.idle_partitions: frozenset[int] = frozenset()  # where nothing waits in Kafka
         self.oldest_s: float | None = None  # when the first record of the last batch was written
 
     async def take(
@@ -188,7 +191,7 @@ class EngineIntake:
             if outcome is not Outcome.GOOD:
                 return outcome
         engine = self._deciding.engine
-        if engine is None or not engine.uncommitted_count:
+        if self._fault is None and (engine is None or not engine.uncommitted_count):
             self._has_uncommitted = False
             return Outcome.GOOD
         return await self._guarded(self._deciding.idle)
@@ -213,8 +216,25 @@ class EngineIntake:
     async def control(self, controls: list[Control]) -> None:
         """Take what `models` says."""
         versions = [control for control in controls if isinstance(control, ModelVersion)]
+        points = [control for control in controls if isinstance(control, Point)]
         if versions:
             await self._on_thread(self._deciding.apply_models, versions)
+        if points:
+            await self._deal(partial(self._deciding.pass_points, points))
+        for control in controls:
+            if isinstance(control, Reach):
+                await self._deal(
+                    partial(self._deciding.reach, control.point_ms, self.idle_partitions)
+                )
+
+    async def _deal(self, call: Callable[[], None]) -> None:
+        """Have the engine do something between two batches; a fault is that of the next batch."""
+        self._fault = self._fault or await self._error_of(call)
+
+    def paused(self) -> frozenset[TopicPartition]:
+        """Return the places of which nothing should be fetched now."""
+        full = self._deciding.full()
+        return frozenset(TopicPartition(name, p) for name in self._names for p in full)
 
     def hurry(self) -> None:
         """Have the engine give up waiting for a store that is away."""
@@ -257,12 +277,16 @@ class EngineIntake:
         return self._deciding.resident()
 
     async def _guarded(self, call: Callable[[], None]) -> Outcome:
-        done = asyncio.get_running_loop().run_in_executor(self._thread, call)
-        await asyncio.wait({done})
-        error = done.exception()
+        error = self._fault or await self._error_of(call)
         if error is None:
             return Outcome.GOOD
         return await self._failed(error)
+
+    async def _error_of(self, call: Callable[[], None]) -> BaseException | None:
+        """Call on the engine's thread; return what it raised."""
+        done = asyncio.get_running_loop().run_in_executor(self._thread, call)
+        await asyncio.wait({done})
+        return done.exception()
 
     async def _teach(self, records: Sequence[Any]) -> Outcome:
         """Have the trainer learn, beside the engine; wait only where it is far behind."""
@@ -284,6 +308,7 @@ class EngineIntake:
         await self._on_thread(self._deciding.lose)
         self._trainer.lose()
         self._lessons.clear()
+        self._fault = None
         why = "fenced" if isinstance(error, FencedError) else type(error).__name__
         self._metrics.losses.labels(why).inc()
         if isinstance(error, FencedError):

@@ -127,6 +127,7 @@ class Learner:
         self._progress = _Progress(dict.fromkeys(range(partition_count), 0), {})
         self._heard_s = dict.fromkeys(range(partition_count), monotonic_s())
         self._asked_ms = 0
+        self._told_ms: dict[str, int] = {}  # model -> newest point that went out
         self._is_changed = False
 
     def restore(self, load: Callable[[list[bytes]], list[bytes | None]]) -> list[ModelVersion]:
@@ -141,13 +142,15 @@ class Learner:
     def take(self, key: str, value: bytes) -> None:
         """Take a record of `training`, unless it is a repeat."""
         mark, partition_text, *number = key.split(":")
-        partition, now_s = int(partition_text), self._now_s()
-        self._heard_s[partition] = now_s
+        partition = int(partition_text)
+        if mark != CLOCK_MARK:
+            self._heard_s[partition] = self._now_s()
         if mark == CLOCK_MARK:
             clock = msgspec.json.decode(value, type=Clock)
+            if clock.point_ms != self._asked_ms:  # else an answer, and the partition is idle still
+                self._heard_s[partition] = self._now_s()
             points_ms = self._progress.points_ms
             points_ms[partition] = max(points_ms.get(partition, 0), clock.point_ms)
-            self._training.next_due_ms(clock.point_ms)
         else:
             name = f"{mark}:{partition}"
             if int(number[0]) < self._progress.next_numbers.get(name, 0):
@@ -159,12 +162,13 @@ class Learner:
     def learn(self) -> tuple[list[ModelVersion], list[Point]]:
         """Learn what all partitions have got past; return new versions, and all points passed."""
         clock_ms = self._clock_ms()
-        if self._training.next_due_ms(clock_ms) > clock_ms:
-            return [], []
-        due = self._training.due(clock_ms)
-        versions = self._training.publish(clock_ms)
-        self._is_changed = True
-        return versions, [point for point in self.points() if point.model in due]
+        versions: list[ModelVersion] = []
+        if clock_ms > 0 and self._training.next_due_ms(clock_ms) <= clock_ms:
+            versions = self._training.publish(clock_ms)
+        points = [p for p in self.points() if self._told_ms.get(p.model) != p.point_ms]
+        self._told_ms |= {point.model: point.point_ms for point in points}
+        self._is_changed |= bool(points)
+        return versions, points
 
     def points(self) -> list[Point]:
         """Return where each model stands: the newest point of its grid that was got past."""

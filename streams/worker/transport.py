@@ -76,6 +76,9 @@ class Intake(Protocol):
     async def release(self) -> None:
         """Store what was decided and let go of all partitions."""
 
+    def paused(self) -> frozenset[TopicPartition]:
+        """Return the places of which nothing should be fetched now."""
+
     def wait_s(self) -> float:
         """Return how long a fetch may wait before `idle` is due."""
 
@@ -243,7 +246,7 @@ class BatchConsumer(driver.Consumer):
             self._has_to_take = False
 
     async def _fetch(self, wait_s: float) -> Batches:
-        active = self._get_active_partitions()
+        active = self._get_active_partitions() - self.intake.paused()
         if not active or self._is_fenced:
             await asyncio.sleep(min(wait_s, POLL_S))
             return {}

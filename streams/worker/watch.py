@@ -69,6 +69,8 @@ class Watch:
         self._status.lag_count = sum(lags.values())
         if not self._status.lag_count and self._status.phase is not Phase.JOINING:
             self._status.progress()
+        behind = {place.partition for place, lag_count in lags.items() if lag_count}
+        self._intake.idle_partitions = frozenset(self._status.partitions) - behind
         self._show(lags)
         await consumer.hint(self._intake.stored_offsets())
 
