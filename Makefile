@@ -20,10 +20,10 @@ PIP_INSTALL := $(PYTHON_IN_VENV) -m pip install --disable-pip-version-check $(if
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format bench handbook peers curves lock clean
+.PHONY: help setup demo test lint format bench handbook handbook-models peers curves lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
 
 $(STAMP): pyproject.toml requirements.lock .ci/venv
 	@echo "Setting up $(VENV): once, and again when pyproject.toml or requirements.lock changes."
@@ -62,6 +62,11 @@ peers: $(STAMP) ## the same question about the same events, asked of Millrace an
 	$(PIP_INSTALL) --no-build-isolation --editable ".[peers]"
 	$(PYTHON_IN_VENV) -m bench.peers $(PEERS_ARGS) --out bench/results/peers.json
 	$(PYTHON_IN_VENV) -m bench.peers.page bench/results/peers.json > docs/peers.md
+
+handbook-models: $(STAMP) ## fraud models on the Handbook's data, ours online, others in batch
+	$(PIP_INSTALL) --no-build-isolation --editable ".[baselines]"
+	$(PYTHON_IN_VENV) -m bench.handbook_models $(HANDBOOK) --out bench/results/handbook_models.json
+	$(PYTHON_IN_VENV) -m bench.handbook_models_page bench/results/handbook_models.json docs
 
 curves: $(STAMP) ## what an event costs by the number of entities and the length of the windows
 	$(PYTHON_IN_VENV) -m bench.curves --out bench/results/curves.json

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 import msgspec
 
 from actions.currencies import EXPONENTS
+from actions.policy_models import read_models
 from actions.policy_schema import (
     ContactSettings,
     Costs,
@@ -32,7 +33,6 @@ from actions.policy_sections import (
     read_labels,
     read_lets,
     read_lists,
-    read_models,
     read_offers,
     read_rates,
     read_rules,
@@ -153,9 +153,12 @@ class Policy:
             repeat_horizon_ms=self.history.repeats_ms,
         )
 
-    def check_pipelines(self, known: Iterable[str]) -> None:
-        """Raise SourceError where a model names a pipeline that is not among the known ones."""
-        names = tuple(known)
+    def check_pipelines(self, known: Iterable[str], binned: Iterable[str] = ()) -> None:
+        """Raise SourceError where a model names a pipeline that is not among the known ones.
+
+        Only models of the pipelines `binned` may say how their inputs are cut into bins.
+        """
+        names, binned_names = tuple(known), tuple(binned)
         for model in self.models:
             if model.pipeline not in names:
                 place = model.pipeline_place
@@ -167,6 +170,11 @@ class Policy:
                     f"`{model.pipeline}`",
                     nearest_name(model.pipeline, names),
                 )
+            if model.bins_place and model.pipeline not in binned_names:
+                place = model.bins_place
+                expected = f"bins and crosses only with pipeline {', '.join(binned_names)}"
+                got = f"`{model.pipeline}`"
+                raise SourceError(place.file, place.line, place.column, expected, got)
 
 
 def _merge(files: Mapping[str, str]) -> tuple[dict[str, Item], dict[str, list[Item]]]:

@@ -9,6 +9,7 @@ from actions.templates import Template
 from actions.yaml_positions import Place
 from features.expressions import ExpressionText
 from features.records import QuietHours
+from online_models.options import NO_OPTIONS, ModelOptions
 
 # From the mildest to the hardest: codes of verdicts are indices into these.
 ACTIONS = ("allow", "step_up", "review", "hold", "decline")
@@ -93,13 +94,18 @@ class ModelInput:
 
 @dataclass(frozen=True, slots=True)
 class ModelDeclaration:
-    """A model by its pipeline's name in the catalogue, with its inputs in order."""
+    """A model by its pipeline's name in the catalogue, with its inputs in order.
+
+    `bins_place` is where the policy first speaks of bins or crosses, None if it doesn't.
+    """
 
     name: str
     pipeline: str
     pipeline_place: Place
     publish_every_ms: int
     inputs: tuple[ModelInput, ...]
+    options: ModelOptions = NO_OPTIONS
+    bins_place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)

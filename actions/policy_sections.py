@@ -14,8 +14,6 @@ from actions.policy_schema import (
     Costs,
     HistorySettings,
     LabelSettings,
-    ModelDeclaration,
-    ModelInput,
     OfferDeclaration,
     Rate,
     Rule,
@@ -23,7 +21,7 @@ from actions.policy_schema import (
 )
 from actions.templates import parse_template
 from actions.yaml_positions import Item, Place
-from features.errors import RecordError, nearest_name
+from features.errors import nearest_name
 from features.expressions import (
     FIELDS,
     KEY_FIELDS,
@@ -32,7 +30,6 @@ from features.expressions import (
     taken_by,
 )
 from features.records import ContactChannel, QuietHours
-from online_models.explain import Explainer
 
 CHANNELS: tuple[str, ...] = get_args(ContactChannel)
 EVENT_CAP_MAX = 65_536
@@ -176,7 +173,7 @@ def read_rules(items: Sequence[Item]) -> tuple[Rule, ...]:
         shadow = fields.get("shadow")
         rules.append(
             Rule(
-                id=_new_id(fields["id"], "rule", seen),
+                id=new_id(fields["id"], "rule", seen),
                 risk=fields["risk"].identifier("risk"),
                 when=fields["when"].expression("when"),
                 action=fields["action"].choice("action", ACTIONS[1:]),
@@ -188,37 +185,6 @@ def read_rules(items: Sequence[Item]) -> tuple[Rule, ...]:
     return tuple(rules)
 
 
-def read_models(items: Sequence[Item]) -> tuple[ModelDeclaration, ...]:
-    """Read the models of all files, in order."""
-    seen: dict[str, Place] = {}
-    models = []
-    for item in items:
-        fields = item.fields("a model", ("id", "pipeline", "publish_every", "inputs"))
-        pipeline = fields["pipeline"]
-        models.append(
-            ModelDeclaration(
-                name=_new_id(fields["id"], "model", seen),
-                pipeline=pipeline.identifier("pipeline"),
-                pipeline_place=pipeline.place,
-                publish_every_ms=fields["publish_every"].duration_ms("publish_every"),
-                inputs=_read_inputs(fields["inputs"]),
-            )
-        )
-    return tuple(models)
-
-
-def _read_inputs(item: Item) -> tuple[ModelInput, ...]:
-    inputs = []
-    for key, body in item.entries("inputs: {name: {value, reason}}"):
-        fields = body.fields("a model input", ("value", "reason"))
-        name = key.identifier("input name")
-        value = fields["value"].expression("value")
-        inputs.append(ModelInput(name, value, _sentence(name, fields["reason"])))
-    if not inputs:
-        raise item.fault("at least one input")
-    return tuple(inputs)
-
-
 def read_triggers(items: Sequence[Item]) -> tuple[Trigger, ...]:
     """Read the triggers of all files, in order."""
     seen: dict[str, Place] = {}
@@ -227,7 +193,7 @@ def read_triggers(items: Sequence[Item]) -> tuple[Trigger, ...]:
         fields = item.fields("a trigger", ("id", "when", "why"))
         triggers.append(
             Trigger(
-                id=_new_id(fields["id"], "trigger", seen),
+                id=new_id(fields["id"], "trigger", seen),
                 when=fields["when"].expression("when"),
                 why=" ".join(fields["why"].text("why").split()),
             )
@@ -243,7 +209,7 @@ def read_offers(items: Sequence[Item], triggers: Iterable[str]) -> tuple[OfferDe
     offers = []
     for item in items:
         fields = item.fields("an offer", required, ("parameters", "text_key"))
-        name = _new_id(fields["id"], "offer", seen)
+        name = new_id(fields["id"], "offer", seen)
         text_key = fields.get("text_key")
         offers.append(
             OfferDeclaration(
@@ -326,7 +292,7 @@ def _number_or(
     return fields[name].number(name, least, most) if name in fields else default
 
 
-def _new_id(item: Item, what: str, seen: dict[str, Place]) -> str:
+def new_id(item: Item, what: str, seen: dict[str, Place]) -> str:
     """Read an id; one that was read before is an error."""
     name = item.identifier(f"{what} id")
     if name in seen:
@@ -335,13 +301,3 @@ def _new_id(item: Item, what: str, seen: dict[str, Place]) -> str:
         raise item.fault(f"each {what} id once", where)
     seen[name] = item.place
     return name
-
-
-def _sentence(name: str, item: Item) -> str:
-    """Return the sentence of a model input; it may hold `{value}`, with a number format."""
-    sentence = " ".join(item.text("reason").split())
-    try:
-        Explainer(name, [name], {name: sentence})
-    except RecordError as error:
-        raise item.fault(f"reason: {error.expected}", error.got) from error
-    return sentence

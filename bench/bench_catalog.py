@@ -7,7 +7,6 @@ and divided by these, beside the cost of learning one.
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 import pytest
@@ -62,7 +61,8 @@ def learned_count(is_smoke: bool) -> int:
 @every_entry
 def test_river_scores(measure: Measure, pipeline: str, learned_count: int) -> None:
     given = lesson(pipeline, learned_count)
-    river: Any = given.trainer._river
+    river = catalog.build(pipeline, INPUTS)
+    catalog.find(pipeline).restore(river, INPUTS, given.trainer._learning.arrays())
     dicts = [dict(zip(INPUTS, row, strict=True)) for row in given.rows[:BATCH].tolist()]
     score = river.predict_proba_one
     if not catalog.find(pipeline).is_supervised:

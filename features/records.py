@@ -230,7 +230,8 @@ class TrainingExample(Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     """A matured example: the features as they were seen when deciding.
 
     `event` is the event's keyed hash; `matured_ms` is `ts_ms` plus the policy's label horizon: what
-    was known of the event by then is its label, and silence counts as legitimate.
+    was known of the event by then is its label, and silence counts as legitimate. A feature that
+    was absent is null in JSON, NaN in memory.
     """
 
     model: str
@@ -239,7 +240,7 @@ class TrainingExample(Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     matured_ms: int
     fraud: bool
     weight: float
-    features: list[float]
+    features: list[float | None]
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True, tag_field="kind", tag="dead_letter"):

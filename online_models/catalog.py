@@ -5,26 +5,36 @@ arrays and comes back, and which compiled form scores it; the trainer, the publi
 the shared tests take the rest from there.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from river.linear_model import LogisticRegression
 from river.optim import AdaGrad
 from river.optim.losses import Log
 from river.preprocessing import StandardScaler
 
 from features.errors import RecordError, nearest_name
-from online_models import half_spaces, linear_state, naive_bayes
+from online_models import binned_state, half_spaces, linear_state, naive_bayes
+from online_models.binned_learning import BinnedLearning
+from online_models.binning import BinLayout, Binner
 from online_models.champion import ChampionOf, CompiledChampion
 from online_models.compiled import CompiledLinear
+from online_models.compiled_binned import CompiledBinned
 from online_models.entries import CatalogEntry
-from online_models.framing import check_inputs
+from online_models.framing import FloatArray, check_inputs
+from online_models.learning import Learning, RiverLearning
+from online_models.options import NO_OPTIONS, ModelOptions
 from online_models.trees import forest
 from online_models.trees.compiled import CompiledTrees
 
 RARE_EVENT_LOG_ODDS = -4.6  # 1 %: what a model that has learned nothing says of anybody
 FRAUD_WEIGHT = 10.0  # of one fraud in the weighted regression
 STEP_DAMPING = 0.3  # what AdaGrad adds to an input's sum of squared gradients
+BIN_RATE = 0.1
+BIN_DAMPING = 0.1
+BIN_INTERCEPT_RATE = 0.01
 
 
 def scaled_logistic(inputs: tuple[str, ...]) -> Any:
@@ -63,6 +73,36 @@ def weighted_logistic(inputs: tuple[str, ...]) -> Any:
         intercept_lr=0.01,
     )
     return StandardScaler() | regression
+
+
+def binned_logistic(inputs: tuple[str, ...], options: ModelOptions = NO_OPTIONS) -> Any:
+    """Return Binner | LogisticRegression with AdaGrad: a weight for each bin and cross of bins.
+
+    On July 2018 of the Fraud Detection Handbook's data (validation, not test) a rate of 0.1 was
+    better than 0.05 in average precision, and than 0.2 in area under the curve. BIN_DAMPING, beside
+    a bin's sum of squared gradients, keeps the first example of a bin from taking a full step: in
+    the two weeks after the warm-up the average precision was 0.60 with it and 0.48 without, in July
+    0.765 and 0.767. No class weights: the scores stay probabilities.
+    """
+    layout = BinLayout(inputs, options)
+    binner = Binner(
+        dict(zip(inputs, layout.bins, strict=True)), options.crosses, options.warm_up_count
+    )
+    regression = LogisticRegression(
+        optimizer=AdaGrad(BIN_RATE, eps=BIN_DAMPING),
+        intercept_init=RARE_EVENT_LOG_ODDS,
+        intercept_lr=BIN_INTERCEPT_RATE,
+    )
+    return binner | regression
+
+
+def binned_kernel(inputs: tuple[str, ...], options: ModelOptions) -> Learning:
+    """Return what learns as `binned_logistic` does, a hundred times as fast."""
+    regression = binned_logistic(inputs, options).steps["LogisticRegression"]
+    rates: FloatArray = np.array(
+        [BIN_RATE, regression.optimizer.eps, BIN_INTERCEPT_RATE, regression.clip_gradient]
+    )
+    return BinnedLearning(BinLayout(inputs, options), RARE_EVENT_LOG_ODDS, rates)
 
 
 SCALED_LOGISTIC = CatalogEntry(
@@ -142,6 +182,18 @@ CATALOG: dict[str, CatalogEntry] = {
             reader=STACKED.reader,
             refuse_share=STACKED.refuse_share,
         ),
+        CatalogEntry(
+            name="binned_logistic",
+            when="Effects have steps or peaks, or pairs of inputs matter: a weight for each bin.",
+            build=binned_logistic,
+            learner=binned_state.learner,
+            save=binned_state.save,
+            restore=binned_state.restore,
+            compiled=CompiledBinned,
+            missing=math.nan,
+            takes_bins=True,
+            kernel=binned_kernel,
+        ),
     )
 }
 
@@ -155,9 +207,25 @@ def find(pipeline: str) -> CatalogEntry:
     return CATALOG[pipeline]
 
 
-def build(pipeline: str, inputs: Sequence[str]) -> Any:
-    """Return a new River pipeline; raises RecordError for an unknown name or bad inputs."""
+def build(pipeline: str, inputs: Sequence[str], options: ModelOptions = NO_OPTIONS) -> Any:
+    """Return a new River pipeline.
+
+    Raises RecordError for an unknown name, bad inputs, or options that do not fit.
+    """
     entry = find(pipeline)
     names = tuple(inputs)
     check_inputs(names)
+    if entry.takes_bins:
+        return entry.build(names, options)
+    if options != NO_OPTIONS:
+        known = ", ".join(name for name, other in CATALOG.items() if other.takes_bins)
+        raise RecordError("$.options", f"a pipeline that takes them: {known}", f"`{pipeline}`")
     return entry.build(names)
+
+
+def learning(pipeline: str, inputs: Sequence[str], options: ModelOptions = NO_OPTIONS) -> Learning:
+    """Return a new model that learns, through its kernel or else River; raises as `build`."""
+    entry = find(pipeline)
+    names = tuple(inputs)
+    river = build(pipeline, names, options)
+    return entry.kernel(names, options) if entry.kernel else RiverLearning(entry, river, names)

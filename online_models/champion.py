@@ -19,9 +19,9 @@ from river.optim import AdaGrad
 from river.utils import VectorDict
 
 from features.errors import RecordError
-from online_models.compiled import CompiledLinear, CompiledModel, checked_array, checked_rows
+from online_models.compiled import CompiledLinear, CompiledModel
 from online_models.entries import Arrays, CatalogEntry, Reader
-from online_models.framing import INPUT_MAX, FloatArray, check_inputs
+from online_models.framing import INPUT_MAX, FloatArray, check_inputs, checked_array, checked_rows
 from online_models.kernels import score_linear
 from online_models.linear_state import restore_regression, save_regression
 from online_models.naive_bayes import CompiledBayes

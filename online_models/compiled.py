@@ -1,7 +1,8 @@
 """Scoring without River: the learned state as flat arrays, scored by a kernel for a whole batch.
 
-By definition an input that is NaN, infinite or beyond ±1e100 is taken as 0.0, here and before
-River learns, so the two always see the same numbers. A form is one class that reads one shape of
+An input that is NaN, infinite or beyond ±1e100 is missing. A catalogue entry says what River sees
+in its place (0.0, or NaN where the pipeline has a way with missing values), and the compiled form
+takes it as the same. A form is one class that reads one shape of
 River pipeline; a new shape of pipeline adds its form to `FORMS` (`forms.py`).
 """
 
@@ -14,8 +15,7 @@ from river.linear_model import LogisticRegression
 from river.optim.losses import Log
 from river.preprocessing import StandardScaler
 
-from features.errors import RecordError, nearest_name
-from online_models.framing import INPUT_MAX, FloatArray, check_inputs
+from online_models.framing import INPUT_MAX, FloatArray, check_inputs, checked_array, checked_rows
 from online_models.kernels import contributions_linear, score_linear
 
 
@@ -131,37 +131,3 @@ class CompiledLinear:
             np.array([weights.get(name, 0.0) for name in names], dtype=np.float64),
             float(regression.intercept),
         )
-
-
-def checked_rows(rows: FloatArray, input_count: int) -> FloatArray:
-    """Return `rows` as float64 in C or Fortran order; raises ValueError for another width."""
-    rows = np.asarray(rows, dtype=np.float64)
-    if rows.ndim != 2 or rows.shape[1] != input_count:
-        raise ValueError(f"rows: expected shape (n, {input_count}), got {rows.shape}")
-    if rows.flags.c_contiguous or rows.flags.f_contiguous:
-        return rows
-    return np.ascontiguousarray(rows)
-
-
-def checked_array(
-    arrays: Mapping[str, NDArray[Any]],
-    name: str,
-    shape: tuple[int, ...],
-    minimum: float = -np.inf,
-) -> FloatArray:
-    """Return one array as float64.
-
-    Raises RecordError if it is absent, misshapen, not finite or has a value below `minimum`.
-    """
-    path = f"$.arrays.{name}"
-    if name not in arrays:
-        got = f"only {', '.join(arrays) or 'nothing'}"
-        raise RecordError(path, f"an array of shape {shape}", got, nearest_name(name, arrays))
-    array = np.asarray(arrays[name], dtype=np.float64)
-    if array.shape != shape:
-        raise RecordError(path, f"shape {shape}", f"shape {array.shape}")
-    if not np.isfinite(array).all():
-        raise RecordError(path, "finite numbers", "NaN or infinity")
-    if array.size and array.min() < minimum:
-        raise RecordError(path, f"values of {minimum} or more", f"{array.min()}")
-    return array

@@ -17,6 +17,7 @@ arrives out of order never holds back another one.
 an event whose horizon has not passed is refused: the first snapshot counts.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from heapq import heappop, heappush
 
@@ -120,7 +121,7 @@ class PendingLabels:
     ) -> None:
         """Keep what was seen when deciding: `events` and `ts_ms` (n,), `features` (n, k).
 
-        Features that are NaN, infinite or beyond ±1e100 are kept as 0.0. `clocks_ms` (n,) is the
+        Features that are NaN, infinite or beyond ±1e100 are kept as NaN. `clocks_ms` (n,) is the
         partition's clock before each row, where records of other kinds move it too; without it,
         the clock is the greatest `ts_ms` so far. Raises ValueError for shapes that do not fit.
         """
@@ -134,7 +135,7 @@ class PendingLabels:
         before_ms = self._clocks_before(ts_ms, clocks_ms)
         first_row = self._next_row
         previous = self._index.put(events, first_row, self._known)
-        self._write(events, ts_ms, before_ms, usable(features))
+        self._write(events, ts_ms, before_ms, usable(features, math.nan))
         self._refuse_repeats(events, first_row, previous, before_ms)
         self._drop_oldest(first_row, before_ms)
         self._clock_ms = max(int(before_ms[-1]), int(ts_ms.max()))

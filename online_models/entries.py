@@ -7,6 +7,8 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from online_models.compiled import CompiledModel
+from online_models.learning import Learning
+from online_models.options import ModelOptions
 
 Learn = Callable[[Sequence[float], bool, float], None]
 Arrays = dict[str, NDArray[Any]]
@@ -42,11 +44,15 @@ class CatalogEntry:
     `refuse_share(pipeline, fraud_share)` raises RecordError where the pipeline can't learn fraud
     that is so rare. `is_probability` says that scores are probabilities of fraud without further
     calibration; `is_supervised` that it learns from labels.
+
+    `build` takes the inputs, and the policy's options too if `takes_bins`. `missing` is what River
+    sees in place of a missing value: NaN where the pipeline has a way with it. `kernel` learns in
+    River's place, where River is too slow; its arrays and scores are those of River.
     """
 
     name: str
     when: str  # one sentence: what it is good for
-    build: Callable[[tuple[str, ...]], Any]
+    build: Callable[..., Any]
     save: Callable[[Any, tuple[str, ...]], Arrays]
     restore: Callable[[Any, tuple[str, ...], Mapping[str, NDArray[Any]]], None]
     compiled: type[CompiledModel]
@@ -55,6 +61,9 @@ class CatalogEntry:
     refuse_share: Callable[[Any, float], None] = any_share
     is_probability: bool = True
     is_supervised: bool = True
+    missing: float = 0.0
+    takes_bins: bool = False
+    kernel: Callable[[tuple[str, ...], ModelOptions], Learning] | None = None
 
     def reader_of(self, pipeline: Any, inputs: tuple[str, ...]) -> Reader:
         """Return what reads this pipeline while it learns."""

@@ -15,6 +15,7 @@ from online_models.framing import FloatArray
 
 Ints = NDArray[np.integer[Any]]
 Bools = NDArray[np.bool_]
+NEVER_DAY = np.iinfo(np.int64).max
 
 
 def roc_auc(fraud: Bools, score: FloatArray) -> float:
@@ -136,14 +137,22 @@ def known_compromised_filter(
         expected = "train_from_day + delay_days < test_from_day <= test_to_day"
         got = f"{train_from_day} + {delay_days}, {test_from_day}, {test_to_day}"
         raise ValueError(f"days: expected {expected}, got {got}")
-    cards, place = np.unique(card, return_inverse=True)
-    never = np.iinfo(np.int64).max
-    first_fraud_day = np.full(len(cards), never, dtype=np.int64)
     counted = np.asarray(fraud, dtype=np.bool_) & (day >= train_from_day)
-    np.minimum.at(first_fraud_day, place[counted], day[counted].astype(np.int64))
-    is_known = first_fraud_day[place] <= day - delay_days - 1
+    known_day = np.where(counted, day + delay_days + 1, NEVER_DAY)
     is_test = (day >= test_from_day) & (day <= test_to_day)
-    return np.asarray(is_test & ~is_known, dtype=np.bool_)
+    return np.asarray(is_test & ~known_compromised(day, card, known_day), dtype=np.bool_)
+
+
+def known_compromised(day: Ints, card: Ints, known_day: Ints) -> Bools:
+    """Return which transactions are of a card that is known to be compromised by their day.
+
+    `known_day` is the first day on which the transaction is known as a fraud, `NEVER_DAY` for one
+    that is none or does not count. All have shape (n,), the result too.
+    """
+    cards, place = np.unique(card, return_inverse=True)
+    first_known_day = np.full(len(cards), NEVER_DAY)
+    np.minimum.at(first_known_day, place, known_day)
+    return np.asarray(first_known_day[place] <= day, dtype=np.bool_)
 
 
 def _checked(fraud: Bools, score: FloatArray) -> tuple[Bools, FloatArray]:

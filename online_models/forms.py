@@ -6,12 +6,14 @@ from typing import Any
 from features.errors import RecordError
 from online_models.champion import CompiledChampion
 from online_models.compiled import CompiledLinear, CompiledModel
+from online_models.compiled_binned import CompiledBinned
 from online_models.half_spaces import CompiledHalfSpaces
 from online_models.naive_bayes import CompiledBayes
 from online_models.trees.compiled import CompiledTrees
 
 FORMS: tuple[type[CompiledModel], ...] = (
     CompiledLinear,
+    CompiledBinned,
     CompiledTrees,
     CompiledBayes,
     CompiledHalfSpaces,

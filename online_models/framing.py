@@ -14,7 +14,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from features.errors import RecordError
+from features.errors import RecordError, nearest_name
 
 MAGIC = b"MRL1"
 DIGEST_BYTES = 16
@@ -41,12 +41,12 @@ def digest(payload: bytes) -> bytes:
     return hashlib.blake2b(payload, digest_size=DIGEST_BYTES).digest()
 
 
-def usable(values: FloatArray) -> FloatArray:
-    """Return `values` with 0.0 for each that is NaN, infinite or beyond ±`INPUT_MAX`.
+def usable(values: FloatArray, missing: float = 0.0) -> FloatArray:
+    """Return `values` with `missing` for each that is NaN, infinite or beyond ±`INPUT_MAX`.
 
-    This is what a model learns from and scores: an absent input counts as zero.
+    This is what a model learns from and scores.
     """
-    return np.where(np.abs(values) <= INPUT_MAX, values, 0.0)
+    return np.where(np.abs(values) <= INPUT_MAX, values, missing)
 
 
 def pack_array(array: NDArray[Any]) -> PackedArray:
@@ -116,3 +116,40 @@ def check_inputs(inputs: tuple[str, ...]) -> None:
     if len(set(inputs)) != len(inputs):
         twice = next(name for name in inputs if inputs.count(name) > 1)
         raise RecordError("$.inputs", "names that are all different", f"`{twice}` more than once")
+
+
+def checked_array(
+    arrays: Mapping[str, NDArray[Any]],
+    name: str,
+    shape: tuple[int, ...],
+    minimum: float = -np.inf,
+) -> FloatArray:
+    """Return one array as float64; a length of -1 in `shape` is any length.
+
+    Raises RecordError if it is absent, misshapen, not finite or has a value below `minimum`.
+    """
+    path = f"$.arrays.{name}"
+    if name not in arrays:
+        got = f"only {', '.join(arrays) or 'nothing'}"
+        raise RecordError(path, f"an array of shape {shape}", got, nearest_name(name, arrays))
+    array = np.asarray(arrays[name], dtype=np.float64)
+    fits = len(shape) == array.ndim and all(
+        wanted in (-1, found) for wanted, found in zip(shape, array.shape, strict=True)
+    )
+    if not fits:
+        raise RecordError(path, f"shape {shape}", f"shape {array.shape}")
+    if not np.isfinite(array).all():
+        raise RecordError(path, "finite numbers", "NaN or infinity")
+    if array.size and array.min() < minimum:
+        raise RecordError(path, f"values of {minimum} or more", f"{array.min()}")
+    return array
+
+
+def checked_rows(rows: FloatArray, input_count: int) -> FloatArray:
+    """Return rows (n, k) for a kernel; raises ValueError for another number of columns."""
+    rows = np.asarray(rows, dtype=np.float64)
+    if rows.ndim != 2 or rows.shape[1] != input_count:
+        raise ValueError(f"rows: expected shape (n, {input_count}), got {rows.shape}")
+    if rows.flags.c_contiguous or rows.flags.f_contiguous:
+        return rows
+    return np.ascontiguousarray(rows)

@@ -16,11 +16,10 @@ from river.preprocessing import StandardScaler
 from river.tree.padded import PaddedBranch, PaddedLeaf
 
 from features.errors import RecordError
-from online_models.compiled import checked_array, checked_rows
-from online_models.framing import FloatArray, check_inputs, usable
+from online_models.framing import FloatArray, check_inputs, checked_array, checked_rows, usable
 from online_models.linear_state import restore_scaler, save_scaler
 from online_models.shares import base_log_odds, spread_rest, to_log_odds
-from online_models.trees.building import check_range, checked_table
+from online_models.trees.building import check_range
 from online_models.trees.kernels import contributions_half_spaces, score_half_spaces
 from online_models.trees.random_state import random_words, restore_random
 
@@ -102,7 +101,7 @@ class CompiledHalfSpaces:
         """Return the model of these arrays; raises RecordError where one does not fit."""
         names = tuple(inputs)
         check_inputs(names)
-        masses = checked_table(arrays, "masses", (-1, -1))
+        masses = checked_array(arrays, "masses", (-1, -1))
         splits = checked_splits(arrays, masses.shape, len(names))
         scaling = checked_array(arrays, "scaling", (2, len(names)))
         least_mass, score_max = checked_array(arrays, "window", (2,), minimum=0.0).tolist()
@@ -219,7 +218,7 @@ def restore(pipeline: Any, inputs: tuple[str, ...], arrays: Mapping[str, NDArray
     restore_random(trees.rng, arrays)
     trees.counter, first_window = map(int, checked_array(arrays, "progress", (2,), minimum=0.0))
     trees._first_window = bool(first_window)
-    masses = checked_table(arrays, "masses", (2, -1, -1))
+    masses = checked_array(arrays, "masses", (2, -1, -1))
     splits = checked_splits(arrays, masses.shape[1:], len(inputs))
     node_count = 2 ** (trees.height + 1) - 1
     if masses.shape[1] and masses.shape[1:] != (trees.n_trees, node_count):

@@ -187,3 +187,150 @@ def index_put(
 def index_get(keys: NDArray[np.int64], rows: NDArray[np.int32], event: int) -> int:
     """Return the row of `event`, or -1."""
     return int(rows[_slot(keys, rows, event)])
+
+
+@njit(cache=True, inline="always")
+def _bin_of(value: float, edges: NDArray[np.float64], edge_count: int, input_max: float) -> int:
+    """Return the bin of a value: 0 where it is missing, else 1 + how many edges lie below it."""
+    if not abs(value) <= input_max:
+        return 0
+    low, high = 0, edge_count
+    while low < high:
+        middle = (low + high) >> 1
+        if edges[middle] < value:
+            low = middle + 1
+        else:
+            high = middle
+    return low + 1
+
+
+@njit(cache=True, inline="always")
+def _find_bins(
+    row: NDArray[np.float64],
+    edges: NDArray[np.float64],
+    edge_counts: NDArray[np.int64],
+    crosses: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    input_max: float,
+    found: NDArray[np.int64],
+) -> None:
+    """Fill `found` (k + c,) with the places of a row's bins, -1 where edges are not known yet."""
+    k = sizes.shape[0]
+    for j in range(k):
+        found[j] = -1
+        if edge_counts[j] >= 0:
+            found[j] = offsets[j] + _bin_of(row[j], edges[j], edge_counts[j], input_max)
+    for c in range(crosses.shape[0]):
+        one, other = crosses[c, 0], crosses[c, 1]
+        found[k + c] = -1
+        if found[one] >= 0 and found[other] >= 0:
+            first, second = found[one] - offsets[one], found[other] - offsets[other]
+            found[k + c] = offsets[k + c] + first * sizes[other] + second
+
+
+@njit(cache=True)
+def score_binned(
+    rows: NDArray[np.float64],
+    edges: NDArray[np.float64],
+    edge_counts: NDArray[np.int64],
+    crosses: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    intercept: float,
+    input_max: float,
+    found: NDArray[np.int64],
+    out: NDArray[np.float64],
+) -> None:
+    """Fill `out` (n,) with the probabilities of `rows` (n, k): the sum of their bins' weights.
+
+    `edges` (k, e), of which the first `edge_counts` (k,) count; `crosses` (c, 2); `sizes` (k,);
+    `offsets` (k + c,); `found` (k + c,) is room to work in.
+    """
+    for i in range(rows.shape[0]):
+        _find_bins(rows[i], edges, edge_counts, crosses, sizes, offsets, input_max, found)
+        total = 0.0
+        for place in found:
+            if place >= 0:
+                total += weights[place]
+        total += intercept
+        if total < -30.0:
+            out[i] = 0.0
+        elif total > 30.0:
+            out[i] = 1.0
+        else:
+            out[i] = 1.0 / (1.0 + math.exp(-total))
+
+
+@njit(cache=True)
+def contributions_binned(
+    rows: NDArray[np.float64],
+    edges: NDArray[np.float64],
+    edge_counts: NDArray[np.int64],
+    crosses: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    input_max: float,
+    found: NDArray[np.int64],
+    out: NDArray[np.float64],
+) -> None:
+    """Fill `out` (n, k): the weight of an input's bin, and half of each of its crosses' weights."""
+    k = sizes.shape[0]
+    for i in range(rows.shape[0]):
+        _find_bins(rows[i], edges, edge_counts, crosses, sizes, offsets, input_max, found)
+        for j in range(k):
+            out[i, j] = weights[found[j]] if found[j] >= 0 else 0.0
+        for c in range(crosses.shape[0]):
+            if found[k + c] >= 0:
+                half = 0.5 * weights[found[k + c]]
+                out[i, crosses[c, 0]] += half
+                out[i, crosses[c, 1]] += half
+
+
+@njit(cache=True)
+def learn_binned(
+    rows: NDArray[np.float64],
+    frauds: NDArray[np.bool_],
+    example_weights: NDArray[np.float64],
+    edges: NDArray[np.float64],
+    edge_counts: NDArray[np.int64],
+    crosses: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    squares: NDArray[np.float64],
+    intercept: NDArray[np.float64],
+    rates: NDArray[np.float64],
+    input_max: float,
+    found: NDArray[np.int64],
+) -> None:
+    """Learn `rows` (n, k) in their order, as River's LogisticRegression with AdaGrad does.
+
+    Changes `weights`, AdaGrad's sums of `squares` and `intercept` (1,). `rates` are AdaGrad's rate,
+    its eps, the intercept's rate and the largest gradient. The formulas of the log loss beyond ±18
+    are River's.
+    """
+    rate, eps, intercept_rate, gradient_max = rates[0], rates[1], rates[2], rates[3]
+    for i in range(rows.shape[0]):
+        _find_bins(rows[i], edges, edge_counts, crosses, sizes, offsets, input_max, found)
+        total = 0.0
+        for place in found:
+            if place >= 0:
+                total += weights[place]
+        total += intercept[0]
+        sign = 1.0 if frauds[i] else -1.0
+        margin = total * sign
+        if margin > 18.0:
+            gradient = math.exp(-margin) * -sign
+        elif margin < -18.0:
+            gradient = -sign
+        else:
+            gradient = -sign / (math.exp(margin) + 1.0)
+        gradient = min(max(gradient * example_weights[i], -gradient_max), gradient_max)
+        intercept[0] -= intercept_rate * gradient
+        for place in found:
+            if place >= 0:
+                squares[place] += gradient * gradient
+                weights[place] -= rate / math.sqrt(squares[place] + eps) * gradient

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from river.utils import VectorDict
 
-from online_models.compiled import checked_array
 from online_models.entries import Learn
+from online_models.framing import checked_array
 
 
 def learner(pipeline: Any, inputs: tuple[str, ...]) -> Learn:

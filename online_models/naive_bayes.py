@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from river.naive_bayes import GaussianNB
 from river.stats import Mean
 
-from online_models.compiled import checked_array, checked_rows
-from online_models.framing import INPUT_MAX, FloatArray, check_inputs
+from online_models.framing import INPUT_MAX, FloatArray, check_inputs, checked_array, checked_rows
 from online_models.kernels import contributions_bayes, score_bayes
 from online_models.shares import LOG_ODDS_MAX
 

@@ -11,7 +11,6 @@ from features.errors import RecordError
 from features.records import TrainingExample
 from online_models import catalog
 from online_models.framing import (
-    INPUT_MAX,
     PackedArray,
     pack_arrays,
     seal,
@@ -19,6 +18,7 @@ from online_models.framing import (
     unseal,
     usable,
 )
+from online_models.options import NO_OPTIONS, ModelOptions
 from online_models.versions import ModelVersion, make_version
 
 STATE_KIND = "trainer"
@@ -34,51 +34,63 @@ class _State(Struct, frozen=True, kw_only=True):
     arrays: dict[str, PackedArray]
     learned_weight: float = 0.0
     fraud_weight: float = 0.0
+    options: ModelOptions = NO_OPTIONS
 
 
 class Trainer:
-    """Learns one named pipeline of the catalogue with River.
+    """Learns one named pipeline of the catalogue.
 
     `version` is that of the newest publication, 0 before the first; `learned_count` counts the
-    examples learned. Raises RecordError for an unknown pipeline or bad inputs.
+    examples learned. Raises RecordError for an unknown pipeline, bad inputs or options.
     """
 
-    def __init__(self, name: str, pipeline: str, inputs: Sequence[str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        pipeline: str,
+        inputs: Sequence[str],
+        options: ModelOptions = NO_OPTIONS,
+    ) -> None:
         self.name = name
         self.pipeline = pipeline
         self.inputs = tuple(inputs)
         self.version = 0
         self.learned_count = 0
-        self._entry = catalog.find(pipeline)
-        self._river = catalog.build(pipeline, self.inputs)
-        self._learn = self._entry.learner(self._river, self.inputs)
-        self._reader = self._entry.reader_of(self._river, self.inputs)
+        self.options = options
+        self._missing = catalog.find(pipeline).missing
+        self._learning = catalog.learning(pipeline, self.inputs, options)
         self._learned_weight = 0.0
         self._fraud_weight = 0.0
 
     def learn(self, examples: Iterable[TrainingExample]) -> None:
         """Learn the examples in the order given, each with its weight.
 
-        Values that are NaN, infinite or beyond ±1e100 are taken as 0.0. Raises RecordError for an
-        example of another model, another number of features or a weight that is not a positive
-        number; those before it are learned, it and the rest are not.
+        Values that are NaN, infinite or beyond ±1e100 are missing, as the pipeline's entry has it.
+        Raises RecordError for an example of another model, another number of features or a weight
+        that is not a positive number; those before it are learned, it and the rest are not.
         """
-        learn, input_count = self._learn, len(self.inputs)
+        good: list[TrainingExample] = []
+        refused: TrainingExample | None = None
+        input_count = len(self.inputs)
         for example in examples:
-            values = example.features
             if (
-                len(values) != input_count
+                len(example.features) != input_count
                 or example.model != self.name
                 or not 0.0 < example.weight < math.inf
             ):
-                raise self._refusal(example)
-            # The sum is NaN, infinite or large if one of its terms is: one test for all of them.
-            if not sum(map(abs, values)) <= INPUT_MAX:
-                values = usable(np.array(values, dtype=np.float64)).tolist()
-            learn(values, example.fraud, example.weight)
-            self.learned_count += 1
-            self._learned_weight += example.weight
-            self._fraud_weight += example.weight if example.fraud else 0.0
+                refused = example
+                break
+            good.append(example)
+        if good:
+            rows = np.array([example.features for example in good], dtype=np.float64)
+            frauds = np.array([example.fraud for example in good], dtype=np.bool_)
+            weights = np.array([example.weight for example in good], dtype=np.float64)
+            self._learning.learn(usable(rows, self._missing), frauds, weights)
+            self.learned_count += len(good)
+            self._learned_weight += sum(example.weight for example in good)
+            self._fraud_weight += sum(example.weight for example in good if example.fraud)
+        if refused is not None:
+            raise self._refusal(refused)
 
     def publish(self, ts_ms: int) -> ModelVersion:
         """Return the next version of the model as it stands; `ts_ms` is event time.
@@ -87,9 +99,11 @@ class Trainer:
         as rare as in the examples so far.
         """
         if self.version == 0 and self._fraud_weight > 0.0:
-            self._entry.refuse_share(self._river, self._fraud_weight / self._learned_weight)
+            pipeline = catalog.build(self.pipeline, self.inputs, self.options)
+            fraud_share = self._fraud_weight / self._learned_weight
+            catalog.find(self.pipeline).refuse_share(pipeline, fraud_share)
         self.version += 1
-        model = self._reader.compiled()
+        model = self._learning.compiled()
         return make_version(
             name=self.name,
             pipeline=self.pipeline,
@@ -108,7 +122,8 @@ class Trainer:
             inputs=self.inputs,
             version=self.version,
             learned_count=self.learned_count,
-            arrays=pack_arrays(self._reader.arrays()),
+            arrays=pack_arrays(self._learning.arrays()),
+            options=self.options,
             learned_weight=self._learned_weight,
             fraud_weight=self._fraud_weight,
         )
@@ -121,11 +136,11 @@ class Trainer:
         Raises RecordError for foreign or damaged bytes or a pipeline that is no longer known.
         """
         body = unseal(blob, STATE_KIND, STATE_SCHEMA_VERSION, _State, "trainer state")
-        trainer = cls(body.name, body.pipeline, body.inputs)
+        trainer = cls(body.name, body.pipeline, body.inputs, body.options)
         trainer.version = body.version
         trainer.learned_count = body.learned_count
         trainer._learned_weight, trainer._fraud_weight = body.learned_weight, body.fraud_weight
-        trainer._entry.restore(trainer._river, trainer.inputs, unpack_arrays(body.arrays))
+        trainer._learning.restore(unpack_arrays(body.arrays))
         return trainer
 
     def _refusal(self, example: TrainingExample) -> RecordError:

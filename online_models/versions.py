@@ -20,6 +20,7 @@ from online_models.framing import (
     pack_arrays,
     unpack_arrays,
 )
+from online_models.options import NO_OPTIONS, ModelOptions
 
 SCHEMA_VERSION = 1
 
@@ -75,10 +76,11 @@ def make_version(
     return msgspec.structs.replace(bare, checksum=_checksum(bare))
 
 
-def untrained_version(name: str, pipeline: str, inputs: Sequence[str]) -> ModelVersion:
+def untrained_version(
+    name: str, pipeline: str, inputs: Sequence[str], options: ModelOptions = NO_OPTIONS
+) -> ModelVersion:
     """Return version 0: the model that has seen nothing. Raises RecordError as `catalog.build`."""
-    entry = catalog.find(pipeline)
-    model = entry.compiled.from_river(catalog.build(pipeline, inputs), inputs)
+    model = catalog.learning(pipeline, inputs, options).compiled()
     return make_version(
         name=name, pipeline=pipeline, version=0, ts_ms=0, inputs=inputs, arrays=model.to_arrays()
     )

@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.evaluation import average_precision, card_precision_at_k, roc_auc
+from online_models.evaluation import (
+    NEVER_DAY,
+    average_precision,
+    card_precision_at_k,
+    known_compromised,
+    roc_auc,
+)
 from replay.encoding import FRAUD, UNKNOWN
 from replay.evaluation_log import Evaluated
 
@@ -77,15 +83,8 @@ def _known_compromised(log: Evaluated, known_from_ms: int | None) -> NDArray[np.
     counted = (log.truth == FRAUD) & (log.known_ms >= 0)
     if known_from_ms is not None:
         counted &= log.ts_ms >= known_from_ms
-    if not counted.any():
-        return np.zeros(len(log.ts_ms), dtype=np.bool_)
-    cards, place = np.unique(log.card[counted], return_inverse=True)
-    first_known_ms = np.full(len(cards), np.iinfo(np.int64).max)
-    np.minimum.at(first_known_ms, place, log.known_ms[counted])
-    nearest = np.minimum(np.searchsorted(cards, log.card), len(cards) - 1)
-    day_start_ms = log.ts_ms // DAY_MS * DAY_MS
-    is_known = (cards[nearest] == log.card) & (first_known_ms[nearest] < day_start_ms)
-    return np.asarray(is_known, dtype=np.bool_)
+    known_day = np.where(counted, log.known_ms // DAY_MS + 1, NEVER_DAY)
+    return known_compromised(log.ts_ms // DAY_MS, log.card, known_day)
 
 
 def evaluate(log: Evaluated, window: EvaluationWindow) -> Metrics:

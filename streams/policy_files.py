@@ -21,7 +21,7 @@ def read_policy(directory: Path = BANK_POLICY) -> Policy:
     if not files:
         raise MillraceError(f"{directory}: expected a policy folder with *.yaml files, got none")
     policy = Policy.parse({str(file): read_text(file) for file in files})
-    policy.check_pipelines(CATALOG)
+    policy.check_pipelines(CATALOG, [name for name in CATALOG if CATALOG[name].takes_bins])
     compile_policy(policy, IdHasher().one)
     return policy
 

@@ -66,7 +66,7 @@ class Scorer:
         self._rows = [outputs[f"model:{model.name}:{name}"] for name in names]
         external = MODEL_EXTERNAL + model.name
         self.external = plan.externals.index(external) if external in plan.externals else None
-        self.take(untrained_version(model.name, model.pipeline, names))
+        self.take(untrained_version(model.name, model.pipeline, names, model.options))
 
     def take(self, version: ModelVersion) -> None:
         """Score with this version from now on."""

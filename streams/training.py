@@ -42,7 +42,8 @@ class TrainingDesk:
         self.every_ms = model.publish_every_ms
         self.learned_count = 0
         self.learned_fraud_count = 0
-        self._trainer = Trainer(model.name, model.pipeline, [item.name for item in model.inputs])
+        inputs = [item.name for item in model.inputs]
+        self._trainer = Trainer(model.name, model.pipeline, inputs, model.options)
         self._examples: list[TrainingExample] = []
         self._next_due_ms: int | None = None
         self._version: ModelVersion | None = None

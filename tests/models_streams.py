@@ -6,8 +6,14 @@ import numpy as np
 
 from features.records import TrainingExample
 from online_models import catalog
+from online_models.options import NO_OPTIONS, InputBins, ModelOptions
 
 INPUTS = ("amount", "hour", "terminal_risk", "count", "skewed")
+BINS = ModelOptions(
+    bins=(("amount", InputBins(quantile_count=3, tail_count=2)), ("hour", InputBins((0.0, 1.0)))),
+    crosses=(("amount", "hour"), ("terminal_risk", "amount")),
+    warm_up_count=50,
+)
 
 
 def stream(seed, length):
@@ -32,9 +38,18 @@ def examples(rows, frauds, weights=(1.0, 10.0)):
     ]  # fmt: skip
 
 
-def as_river_sees(row, inputs=INPUTS):
-    """The definition: what is no ordinary number counts as 0.0."""
-    clean = [v if math.isfinite(v) and abs(v) <= 1e100 else 0.0 for v in row]
+def options(pipeline):
+    """Bins that a few examples can fill, for the pipelines that take bins."""
+    return BINS if catalog.find(pipeline).takes_bins else NO_OPTIONS
+
+
+def built(pipeline):
+    return catalog.build(pipeline, INPUTS, options(pipeline))
+
+
+def as_river_sees(row, inputs=INPUTS, missing=0.0):
+    """The definition: what is no ordinary number is missing, and the entry says what that is."""
+    clean = [v if math.isfinite(v) and abs(v) <= 1e100 else missing for v in row]
     return dict(zip(inputs, clean, strict=True))
 
 

@@ -39,7 +39,7 @@ def compiled_outputs(policy: Policy, extra: dict[str, ExpressionText]) -> set[st
 def test_rule_model_and_offer() -> None:
     files = bank_files()
     recipes = [block for block in blocks("yaml") if "inputs" not in yaml.safe_load(block)]
-    assert len(recipes) == 4
+    assert len(recipes) == 5
     files |= {f"recipe_{k}.yaml": block for k, block in enumerate(recipes)}
     extra = {
         f"rule:named_{k}": ExpressionText(text, "CONTRIBUTING.md", 1, 1)
@@ -51,6 +51,7 @@ def test_rule_model_and_offer() -> None:
     assert "rule:burst_of_small_payments" in outputs
     assert "reason:burst_of_small_payments:1" in outputs
     assert {f"model:careful_fraud:{name}" for name in INPUTS} <= outputs
+    assert "model:binned_fraud:terminal_run" in outputs
     assert "offer:notice_account:parameter:amount" in outputs
     assert "trigger:large_income" in outputs
 

@@ -225,7 +225,7 @@ def test_a_tree_that_cannot_split_at_the_observed_rate_is_refused(monkeypatch):
         trainer.publish(0)
     assert trainer.version == 0
     # It is right to refuse: a perfect sign of fraud, and River's defaults do not split on it.
-    assert trainer._river.n_branches == 0
+    assert trainer._learning._pipeline.n_branches == 0
     plenty = Trainer("fraud", "adaptive_tree", INPUTS)
     plenty.learn(rare("fraud", share=20))
     assert plenty.publish(0).version == 1

@@ -130,7 +130,7 @@ def test_a_spoilt_record_does_not(
     for name in required:
         without = {key: member for key, member in value.items() if key != name}
         assert faults(schema, without, schema), name
-        assert faults(schema, {**value, name: [None]}, schema), name
+        assert faults(schema, {**value, name: [[None]]}, schema), name
 
 
 def test_the_schemas_hold_the_limits_of_the_records(schemas: dict[str, dict[str, Any]]) -> None:

@@ -16,7 +16,7 @@ from river.tree.nodes.branch import NumericBinaryBranch
 from river.tree.nodes.hatc_nodes import AdaNumBinaryBranchClass
 
 from features.errors import RecordError
-from online_models.compiled import checked_array
+from online_models.framing import checked_array
 from online_models.trees.detectors import detector_of
 from online_models.trees.reading import ENTRIES, ENTRY, FACT, FACTS, ORDERS, UNOBSERVED
 
@@ -31,8 +31,8 @@ class TreeBuilder:
         self._inputs = inputs
         self.roots, self._links, self._facts, self._entries = checked_tables(arrays, len(inputs))
         node_count = len(self._links)
-        ends = checked_table(arrays, "detector_ends", (node_count,)).astype(np.int64)
-        self._detectors = checked_table(arrays, "detectors", (-1,))
+        ends = checked_array(arrays, "detector_ends", (node_count,)).astype(np.int64)
+        self._detectors = checked_array(arrays, "detectors", (-1,))
         self._ends = np.concatenate(([0], ends))
         if (np.diff(self._ends) < 0).any() or self._ends[-1] != len(self._detectors):
             expected = f"ends that rise to {len(self._detectors)}"
@@ -86,19 +86,6 @@ class TreeBuilder:
         return detector_of(tree.drift_detector, numbers)
 
 
-def checked_table(
-    arrays: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, ...]
-) -> NDArray[np.float64]:
-    """Return one array as float64; -1 in `shape` stands for any length.
-
-    Raises RecordError as `checked_array`.
-    """
-    found = np.shape(arrays.get(name, ()))
-    if len(found) == len(shape):
-        shape = tuple(f if wanted < 0 else wanted for f, wanted in zip(found, shape, strict=True))
-    return checked_array(arrays, name, shape)
-
-
 def checked_tables(
     arrays: Mapping[str, NDArray[Any]], input_count: int
 ) -> tuple[Integers, Integers, Floats, Floats]:
@@ -107,10 +94,10 @@ def checked_tables(
     Raises RecordError unless each node but the roots hangs below exactly one earlier node, and all
     features, orders and rows are there: then no walk can leave the tables or go round in circles.
     """
-    facts = checked_table(arrays, "facts", (-1, len(FACTS)))
-    entries = checked_table(arrays, "entries", (-1, len(ENTRIES)))
-    links = checked_table(arrays, "links", (len(facts), 4)).astype(np.int64)
-    roots = checked_table(arrays, "roots", (-1,)).astype(np.int64)
+    facts = checked_array(arrays, "facts", (-1, len(FACTS)))
+    entries = checked_array(arrays, "entries", (-1, len(ENTRIES)))
+    links = checked_array(arrays, "links", (len(facts), 4)).astype(np.int64)
+    roots = checked_array(arrays, "roots", (-1,)).astype(np.int64)
     check_links(roots, links, len(entries), input_count)
     check_range(entries[:, ENTRY["feature"]], 0, input_count - 1, "$.arrays.entries")
     check_range(entries[:, ENTRY["order"]], UNOBSERVED, len(ORDERS) - 1, "$.arrays.entries")

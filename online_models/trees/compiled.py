@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 from river.forest import ARFClassifier
 from river.tree import HoeffdingAdaptiveTreeClassifier, HoeffdingTreeClassifier
 
-from online_models.compiled import checked_array, checked_rows
-from online_models.framing import INPUT_MAX, FloatArray, check_inputs
+from online_models.framing import INPUT_MAX, FloatArray, check_inputs, checked_array, checked_rows
 from online_models.shares import base_log_odds, spread_rest, to_log_odds
-from online_models.trees.building import check_links, check_range, checked_table
+from online_models.trees.building import check_links, check_range
 from online_models.trees.kernels import (
     BAYES,
     ENTRY_COLUMNS,
@@ -87,10 +86,10 @@ class CompiledTrees:
         """Return the model of these arrays; raises RecordError where they are no trees."""
         names = tuple(inputs)
         check_inputs(names)
-        roots = checked_table(arrays, "roots", (-1,)).astype(np.int64)
-        nodes = checked_table(arrays, "nodes", (-1, NODE_COLUMNS))
-        entries = checked_table(arrays, "entries", (-1, ENTRY_COLUMNS))
-        links = checked_table(arrays, "links", (len(nodes), 4)).astype(np.int64)
+        roots = checked_array(arrays, "roots", (-1,)).astype(np.int64)
+        nodes = checked_array(arrays, "nodes", (-1, NODE_COLUMNS))
+        entries = checked_array(arrays, "entries", (-1, ENTRY_COLUMNS))
+        links = checked_array(arrays, "links", (len(nodes), 4)).astype(np.int64)
         weights = checked_array(arrays, "tree_weights", roots.shape, minimum=0.0)
         check_range(roots, 0, len(nodes) - 1, "$.arrays.roots")
         check_links(roots, links, len(entries), len(names))

@@ -13,8 +13,8 @@ from river.forest import ARFClassifier
 from river.tree import HoeffdingAdaptiveTreeClassifier
 
 from features.errors import RecordError
-from online_models.compiled import checked_array
-from online_models.trees.building import TreeBuilder, checked_table
+from online_models.framing import checked_array
+from online_models.trees.building import TreeBuilder
 from online_models.trees.compiled import CompiledTrees, scored_trees
 from online_models.trees.detectors import detector_numbers, detector_of
 from online_models.trees.random_state import random_words, restore_random
@@ -105,7 +105,7 @@ def restore(pipeline: Any, inputs: tuple[str, ...], arrays: Mapping[str, NDArray
     if len(builder.roots) != 1:
         raise RecordError("$.arrays.nodes.roots", "one tree", f"{len(builder.roots)}")
     restore_random(pipeline._rng, arrays)
-    _restore_tree(pipeline, builder, 0, checked_table(arrays, "trees", (1, 4))[0].tolist())
+    _restore_tree(pipeline, builder, 0, checked_array(arrays, "trees", (1, 4))[0].tolist())
     counts = checked_array(arrays, "switches", (len(ADAPTIVE_COUNTS),), minimum=0.0)
     for name, count in zip(ADAPTIVE_COUNTS, counts.tolist(), strict=True):
         setattr(pipeline, name, int(count))
@@ -151,7 +151,7 @@ def _restore_forest(
     count = forest.n_models
     restore_random(forest._rng, arrays)
     if len(builder.roots):
-        _restore_trees(forest, inputs, builder, checked_table(arrays, "trees", (2 * count, 4)))
+        _restore_trees(forest, inputs, builder, checked_array(arrays, "trees", (2 * count, 4)))
     for i, cells in enumerate(checked_array(arrays, "confusions", (count, len(CELLS))).tolist()):
         for (truth, guess), times in zip(CELLS, cells, strict=True):
             if times > 0.0:
@@ -161,7 +161,7 @@ def _restore_forest(
     for name, times_of_trees in zip(TRACKERS, trackers.tolist(), strict=True):
         getattr(forest, name).update({i: int(t) for i, t in enumerate(times_of_trees) if t})
     ends = checked_array(arrays, "detector_ends", (2 * count,)).astype(np.int64)
-    parts = np.split(checked_table(arrays, "detectors", (-1,)), ends)
+    parts = np.split(checked_array(arrays, "detectors", (-1,)), ends)
     for first, (name, prototype) in zip(
         (0, count),
         zip(DETECTORS, (forest.warning_detector, forest.drift_detector), strict=True),

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import RecordError
-from online_models.compiled import checked_array
+from online_models.framing import checked_array
 from online_models.trees.building import check_range
 
 WORD_COUNT = 625  # 624 words and the position among them
