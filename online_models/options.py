@@ -7,7 +7,7 @@ TAIL_COUNT = 40
 TAIL_FROM = 0.95
 WARM_UP_COUNT = 2_000
 EDGE_COUNT_MAX = 1_000  # of one input
-BIN_COUNT_MAX = 1 << 20  # of one model, crosses included: 16 MiB while it learns
+BIN_COUNT_MAX = 100_000  # of one model, crosses included: a version is one message of 1 MB
 
 
 @dataclass(frozen=True, slots=True)
