@@ -196,8 +196,12 @@ def measure(data: Path, work: Path) -> dict[str, Any]:
         "decisions_sha256": summary["decisions_sha256"],
         "models": {name: as_json(scored) for name, scored in models.items()},
         "perfect_card_precision": perfect.means[2],
-        "published": folds["test_with_best_validation_parameters"],
-        "published_best_ensemble": folds["Chapter_6_Ensembling_cell_96_test"],
+        "published": {
+            name: figures
+            for part in ("test_with_best_validation_parameters", "Chapter_6_Ensembling_cell_96_test")
+            for name, figures in folds[part].items()
+            if name != "file"
+        },
         "learned_alone_difference_max": float(np.abs(again - score).max()),
         "days": {"engine": by_day(payments, score), "weekly": by_day(payments, batch)},
         "test_from": [

@@ -41,7 +41,7 @@ The raw file of the [Fraud Detection \
 Handbook](https://github.com/Fraud-Detection-Handbook/fraud-detection-handbook), {records:,} \
 records with their labels, goes once through the whole engine with `actions/policies/handbook`. \
 Every payment is scored when it comes, by what was known then; a fraud becomes known seven days \
-later. The metrics are the book's, over its four test weeks ({weeks}): cards known to be \
+later. The metrics are the book's, over its four test weeks (beginning {weeks}): cards known to be \
 compromised are left out, card precision is that of 100 cards a day.
 
 ```sh
@@ -74,8 +74,7 @@ test weeks.
 - About a fifth of the frauds have no sign in the data before a first label comes: where those \
 stand is luck. It moves the area under the curve by up to 0.007 and card precision by 0.002.
 - The engine's scores were also found outside of it, by a dozen lines that sort payments by time \
-and learn what is seven days old: the largest difference of all {records:,} scores is \
-{difference:.1e}.
+and learn what is seven days old: the largest difference of all scores is {difference:.1e}.
 
 The engine, week by week:
 
@@ -104,11 +103,11 @@ def page(results: Results) -> str:
     text = HEAD.format(records=count, weeks=_weeks(results), perfect=perfect)
     for name, what, features, learns in ROWS:
         auc, precision, cards = models[name]["means"]
-        share = f"{cards / perfect:.0%}"
+        share = f"{cards / perfect:.1%}"
         text += _line(what, features, learns, *_three(auc, precision, cards), share)
     text += PUBLISHED
-    for name, figures in {**results["published"], **results["published_best_ensemble"]}.items():
-        text += _line(name, *figures)
+    for name, figures in results["published"].items():
+        text += _line(name, *(figure.replace("+/-", " ± ") for figure in figures))
     text += ABOUT.format(records=count, difference=results["learned_alone_difference_max"])
     for day, week in zip(results["test_from"], models["engine"]["weeks"], strict=True):
         text += _line(day, *_three(*week))
@@ -159,7 +158,7 @@ def picture(results: Results) -> str:
 
 
 def _weeks(results: Results) -> str:
-    return ", ".join(f"from {day}" for day in results["test_from"])
+    return ", ".join(results["test_from"])
 
 
 def _mean(days: Sequence[Results], what: str) -> float:

@@ -2,13 +2,14 @@
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import RecordError
-from features.records import TrainingExample
+from features.records import ENCODER, TrainingExample
 from online_models import catalog
 from online_models.framing import INPUT_MAX, pack_array, unpack_array
 from online_models.options import NO_OPTIONS, InputBins, ModelOptions
@@ -83,6 +84,18 @@ def test_a_restart_changes_no_bit(pipeline, examples, stops):
         stopped.learn([e])
         assert stopped.state() == steady.state()
     assert encode_version(steady.publish(99)) == encode_version(stopped.publish(99))
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_an_absent_feature_is_null_on_the_wire_and_learned_alike(pipeline):
+    lesson = [example([1.0, math.nan, 2.0, 3.0, float(i)], i % 3 == 0) for i in range(20)]
+    wire = [ENCODER.encode(e) for e in lesson]
+    assert b"[1.0,null,2.0" in wire[0]
+    here = Trainer("fraud", pipeline, INPUTS, options(pipeline))
+    there = Trainer("fraud", pipeline, INPUTS, options(pipeline))
+    here.learn(lesson)
+    there.learn(msgspec.json.decode(data, type=TrainingExample) for data in wire)
+    assert here.state() == there.state()
 
 
 def test_versions_count_up_from_one_and_over_restarts():
