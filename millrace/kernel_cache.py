@@ -16,6 +16,7 @@ SOURCES = (
     "features/plan.py",
     "online_models/kernels.py",
     "online_models/trees/kernels.py",
+    "online_models/calibrating/kernels.py",
 )
 KEPT_COUNT = 8  # folders of older versions stay for a while: another checkout may use them
 

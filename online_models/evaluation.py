@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.framing import FloatArray
+from online_models.ranking import Bools, Ranking, checked
 
 Ints = NDArray[np.integer[Any]]
-Bools = NDArray[np.bool_]
 NEVER_DAY = np.iinfo(np.int64).max
 
 
@@ -25,16 +25,7 @@ def roc_auc(fraud: Bools, score: FloatArray) -> float:
     (Hanley and McNeil 1982). NaN where one of the classes is absent. Raises ValueError for shapes
     that differ or a score that is NaN.
     """
-    fraud, score = _checked(fraud, score)
-    positive_count = int(fraud.sum())
-    negative_count = len(fraud) - positive_count
-    if positive_count == 0 or negative_count == 0:
-        return float("nan")
-    _, group, group_sizes = np.unique(score, return_inverse=True, return_counts=True)
-    mean_ranks = np.cumsum(group_sizes) - (group_sizes - 1) / 2  # from 1, ties share the mean
-    rank_sum = float(mean_ranks[group][fraud].sum())
-    pairs_won = rank_sum - positive_count * (positive_count + 1) / 2
-    return pairs_won / (positive_count * negative_count)
+    return Ranking(fraud, score).auc()
 
 
 def average_precision(fraud: Bools, score: FloatArray) -> float:
@@ -43,17 +34,7 @@ def average_precision(fraud: Bools, score: FloatArray) -> float:
     No interpolation, equal scores are one threshold, as scikit-learn's `average_precision_score`.
     NaN where there is no fraud. Raises ValueError for shapes that differ or a score that is NaN.
     """
-    fraud, score = _checked(fraud, score)
-    positive_count = int(fraud.sum())
-    if positive_count == 0:
-        return float("nan")
-    order = np.argsort(-score, kind="stable")
-    found = np.cumsum(fraud[order])
-    last_of_group = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
-    found = found[last_of_group]
-    precision = found / (last_of_group + 1)
-    recall_step = np.diff(found, prepend=0) / positive_count
-    return float((recall_step * precision).sum())
+    return Ranking(fraud, score).average_precision()
 
 
 def card_precision_by_day(
@@ -73,7 +54,7 @@ def card_precision_by_day(
     all later days. Equal scores: the smaller card id goes first. Raises ValueError for shapes that
     differ, a score that is NaN, or `k` below 1.
     """
-    fraud, score = _checked(fraud, score)
+    fraud, score, _ = checked(fraud, score, None)
     if day.shape != score.shape or card.shape != score.shape:
         raise ValueError(f"day, card: expected shape {score.shape}, got {day.shape}, {card.shape}")
     if k < 1:
@@ -153,13 +134,3 @@ def known_compromised(day: Ints, card: Ints, known_day: Ints) -> Bools:
     first_known_day = np.full(len(cards), NEVER_DAY)
     np.minimum.at(first_known_day, place, known_day)
     return np.asarray(first_known_day[place] <= day, dtype=np.bool_)
-
-
-def _checked(fraud: Bools, score: FloatArray) -> tuple[Bools, FloatArray]:
-    fraud = np.asarray(fraud, dtype=np.bool_)
-    score = np.asarray(score, dtype=np.float64)
-    if fraud.ndim != 1 or fraud.shape != score.shape:
-        raise ValueError(f"fraud, score: expected one shape (n,), got {fraud.shape}, {score.shape}")
-    if np.isnan(score).any():
-        raise ValueError("score: expected numbers, got NaN")
-    return fraud, score

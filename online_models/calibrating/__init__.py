@@ -1,0 +1,1 @@
+"""What calibration computes in kernels."""
