@@ -231,7 +231,8 @@ class TrainingExample(Struct, frozen=True, kw_only=True, tag_field="kind", tag="
 
     `event` is the event's keyed hash; `matured_ms` is `ts_ms` plus the policy's label horizon: what
     was known of the event by then is its label, and silence counts as legitimate. A feature that
-    was absent is null in JSON, NaN in memory.
+    was absent is null in JSON, NaN in memory. `scores` are those given when deciding, by the
+    model's contestants in the policy's order.
     """
 
     model: str
@@ -241,6 +242,81 @@ class TrainingExample(Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     fraud: bool
     weight: float
     features: list[float | None]
+    scores: list[float] = []
+
+
+class ContestantMeasures(Struct, frozen=True, kw_only=True):
+    """How good one contestant for a model is; null where a measure is not defined.
+
+    `calibration` are bins of equal weight: mean score and share of fraud of each, by rising score;
+    `calibration_error` is the mean distance between the two.
+    """
+
+    contestant: str
+    pipeline: str
+    learned_count: int
+    auc: float | None
+    average_precision: float | None
+    recall_at_budget: float | None
+    log_loss: float | None
+    calibration_error: float | None
+    calibration: tuple[tuple[float, float], ...]
+
+
+class ModelReport(Struct, frozen=True, kw_only=True, tag_field="kind", tag="model_report"):
+    """Champion and challengers of a model over its last matured examples, weighted.
+
+    All are judged by the scores that they gave when deciding. `ts_ms` and `version` are those of
+    the publication; the examples' event times are within [`from_ms`, `to_ms`].
+    """
+
+    model: str
+    ts_ms: int
+    version: int
+    champion: str
+    from_ms: int
+    to_ms: int
+    example_count: int
+    fraud_count: int
+    alerts_per_day: float
+    contestants: tuple[ContestantMeasures, ...]
+
+
+class ModelPromoted(Struct, frozen=True, kw_only=True, tag_field="kind", tag="model_promoted"):
+    """A challenger became champion with this version; `by` is who asked for it."""
+
+    model: str
+    ts_ms: int
+    version: int
+    champion: str
+    before: str
+    by: Literal["command", "policy"]
+
+
+class Drift(Struct, frozen=True, kw_only=True, tag_field="kind", tag="drift"):
+    """What a model sees, says or gets wrong is no longer as it was.
+
+    `what` is `input:<name>`, `score:<contestant>` or `error:<contestant>`; `before` and `after` are
+    means: of the input, of the score's log-odds, of the squared error. `ts_ms` is the publication
+    at which it was found, `response` what follows.
+    """
+
+    model: str
+    ts_ms: int
+    version: int
+    what: str
+    detector: str
+    before: float
+    after: float
+    response: Literal["alert", "reset", "faster"]
+
+
+class Promotion(Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag="promotion"):
+    """A control record: the challenger becomes champion with the model's next version."""
+
+    ts_ms: TsMs
+    model: Id
+    challenger: Id
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True, tag_field="kind", tag="dead_letter"):

@@ -162,7 +162,7 @@ def fit_isotonic(scores: FloatArray, fraud: Bools, weight: FloatArray) -> Calibr
     scikit-learn's `IsotonicRegression` does.
     """
     knots, group = np.unique(scores, return_inverse=True)
-    weights = np.bincount(group, weight)
+    weights = np.bincount(group, weight).astype(np.float64)
     values = np.bincount(group, weight * fraud) / weights
     starts = np.empty(len(knots), dtype=np.int64)
     count = pool_adjacent_violators(values, weights, starts)

@@ -26,8 +26,8 @@ KSWIN_WINDOW_COUNT = 200
 KSWIN_RECENT_COUNT = 50
 KSWIN_SEED = 1
 
-# Where River's ADWIN says in its state how many rows of buckets follow, and how long a row is.
-_ADWIN_ROWS_AT, _ADWIN_HEAD_BYTES, _ADWIN_TAIL_BYTES = 88, 96, 24
+# How the state of River's ADWIN is laid out: between head and tail come rows of buckets.
+_ADWIN_HEAD_BYTES, _ADWIN_TAIL_BYTES = 92, 28  # the head ends with the count of rows
 _ADWIN_BUCKETS = 6  # of a row: River's `max_buckets` and one
 _ADWIN_ROW_BYTES = 8 * (4 + 2 * _ADWIN_BUCKETS)
 
@@ -45,6 +45,10 @@ class DetectorEntry:
     stride_count: int = 1
 
 
+def _new_adwin() -> Any:
+    return ADWIN(delta=ADWIN_DELTA)  # type: ignore[no-untyped-call]
+
+
 def _save_adwin(detector: Any) -> Arrays:
     """Return River's own flat numbers (no pickle): 8 bytes each, integers and floats mixed."""
     return {"window": np.frombuffer(detector._helper.__getstate__(), dtype="<i8")}
@@ -52,23 +56,25 @@ def _save_adwin(detector: Any) -> Arrays:
 
 def _restore_adwin(detector: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Put the numbers back, once their lengths are what River is going to read."""
-    words = np.asarray(arrays.get("window", ()), dtype="<i8")
+    state = np.asarray(arrays.get("window", ()), dtype="<i8").tobytes()
     fixed_bytes = _ADWIN_HEAD_BYTES + _ADWIN_TAIL_BYTES
-    row_count, rest = divmod(len(words) * 8 - fixed_bytes, _ADWIN_ROW_BYTES)
-    rows = words[_ADWIN_HEAD_BYTES // 8 : -_ADWIN_TAIL_BYTES // 8]
-    fits = row_count >= 1 and not rest and int(words[_ADWIN_ROWS_AT // 8]) == row_count
+    row_count, rest = divmod(len(state) - fixed_bytes, _ADWIN_ROW_BYTES)
+    fits = row_count >= 1 and not rest
     if fits:
-        by_row = rows.reshape(row_count, -1)
+        rows = state[_ADWIN_HEAD_BYTES - 8 : -_ADWIN_TAIL_BYTES]
+        told_count, *fields = np.frombuffer(rows, dtype="<i8").tolist()
+        by_row = np.array(fields, dtype=np.int64).reshape(row_count, -1)
         lengths = by_row[:, [2, 3 + _ADWIN_BUCKETS]]
         filled = by_row[:, 1]
         fits = bool(
-            (lengths == _ADWIN_BUCKETS).all()
+            told_count == row_count
+            and (lengths == _ADWIN_BUCKETS).all()
             and filled.min() >= 0
             and filled.max() <= _ADWIN_BUCKETS
         )
     if not fits:
-        raise RecordError("$.arrays.window", "the state of an ADWIN", f"{len(words)} numbers")
-    detector._helper.__setstate__(words.tobytes())
+        raise RecordError("$.arrays.window", "the state of an ADWIN", f"{len(state)} bytes")
+    detector._helper.__setstate__(state)
 
 
 def _save_page_hinkley(detector: Any) -> Arrays:
@@ -115,9 +121,11 @@ def _restore_kswin(detector: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 DETECTORS: dict[DetectorName, DetectorEntry] = {
-    "adwin": DetectorEntry(lambda: ADWIN(delta=ADWIN_DELTA), _save_adwin, _restore_adwin),
+    "adwin": DetectorEntry(_new_adwin, _save_adwin, _restore_adwin),
     "page_hinkley": DetectorEntry(
-        lambda: PageHinkley(delta=PAGE_HINKLEY_DELTA, threshold=PAGE_HINKLEY_THRESHOLD),
+        # River's default of `alpha` lets the sums fade: then they wander by themselves, and a
+        # stream that does not change raises an alarm every 200,000 values or so.
+        lambda: PageHinkley(delta=PAGE_HINKLEY_DELTA, threshold=PAGE_HINKLEY_THRESHOLD, alpha=1.0),
         _save_page_hinkley,
         _restore_page_hinkley,
     ),

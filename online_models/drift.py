@@ -10,7 +10,6 @@ inputs, the first `SCALE_COUNT` values give a mean and a deviation; values withi
 fill the range.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -25,19 +24,19 @@ from online_models.framing import FloatArray, PackedArray, pack_arrays, unpack_a
 from online_models.judging import DetectorName
 
 SCALE_COUNT = 500
-RECENT_COUNT = 200  # values of the mean "after" an alarm
+RECENT_COUNT = 1_000  # values among which the moment of a change is looked for
+AFTER_COUNT_MIN = 30
 _REACH = 5.0  # deviations
 
 
 class Alarm(NamedTuple):
     """A stream whose values changed; `before` and `after` are means, in the stream's own unit.
 
-    `after` is that of the last RECENT_COUNT values, `before` of all earlier ones since the last
-    alarm: None where there were none.
+    They are split where the two differ most, within the last RECENT_COUNT values.
     """
 
     stream: str
-    before: float | None
+    before: float
     after: float
 
 
@@ -60,54 +59,71 @@ class Stream:
 
     def _begin(self) -> None:
         self._detector = self._entry.build()
-        self._strided: list[float] = []  # values of which the detector has not got the mean yet
-        self._recent: list[float] = []
+        self._strided: FloatArray = np.empty(0)  # of these the detector has not got the mean yet
+        self._recent: FloatArray = np.empty(0)
         self._earlier_total, self._earlier_count = 0.0, 0
 
     def update(self, values: FloatArray) -> list[Alarm]:
         """Take values (n,), in order; return the alarms."""
+        if self._scale is None:
+            taken = SCALE_COUNT - len(self._recent)
+            self._remember(values[:taken])
+            if len(self._recent) < SCALE_COUNT:
+                return []
+            self._scale = _scale_of(self._recent)
+            values = values[taken:]
         alarms: list[Alarm] = []
-        for value in values.tolist():
-            self._recent.append(value)
-            if self._scale is None:
-                if len(self._recent) == SCALE_COUNT:
-                    self._scale = _scale_of(self._recent)
-                    self._forget()
-                continue
-            self._forget()
-            if self._tell(value):
-                alarms.append(self._alarm())
-                self._begin()
+        while (end := self._tell(values)) is not None:
+            self._remember(values[:end])
+            alarms.append(self._alarm())
+            self._begin()
+            values = values[end:]
+        self._remember(values)
         return alarms
 
-    def _tell(self, value: float) -> bool:
-        """Hand a value to the detector, or the mean of some; return whether it raised an alarm."""
+    def _tell(self, values: FloatArray) -> int | None:
+        """Hand values to the detector; return how many it has had when it raises an alarm."""
         assert self._scale is not None
         mean, deviation = self._scale
-        away = (value - mean) / deviation
-        self._strided.append(min(max(away, -_REACH), _REACH) / (2 * _REACH) + 0.5)
-        if len(self._strided) < self._entry.stride_count:
-            return False
-        self._detector.update(math.fsum(self._strided) / len(self._strided))
-        self._strided = []
-        return bool(self._detector.drift_detected)
+        away = np.clip((values - mean) / deviation, -_REACH, _REACH) / (2 * _REACH) + 0.5
+        held_count, stride = len(self._strided), self._entry.stride_count
+        away = np.append(self._strided, away)
+        whole = len(away) // stride
+        means = away[: whole * stride].reshape(whole, stride).mean(axis=1)
+        detector = self._detector
+        for number, value in enumerate(means.tolist(), start=1):
+            detector.update(value)
+            if detector.drift_detected:
+                return number * stride - held_count
+        self._strided = away[whole * stride :]
+        return None
 
-    def _forget(self) -> None:
-        """Let values that are no longer recent go into the sum of the earlier ones."""
-        while len(self._recent) > RECENT_COUNT:
-            self._earlier_total += self._recent.pop(0)
-            self._earlier_count += 1
+    def _remember(self, values: FloatArray, recent_count: int = RECENT_COUNT) -> None:
+        """Keep the last values; those before them go into the sum of the earlier ones."""
+        joined = np.append(self._recent, values)
+        gone = joined[:-recent_count]
+        self._earlier_total += float(gone.sum())
+        self._earlier_count += len(gone)
+        self._recent = joined[-recent_count:]
 
     def _alarm(self) -> Alarm:
-        before = self._earlier_total / self._earlier_count if self._earlier_count else None
-        return Alarm(self.name, before, math.fsum(self._recent) / len(self._recent))
+        """Say what changed: the split with the largest likelihood ratio (Hinkley 1970)."""
+        sums = self._earlier_total + np.append(0.0, np.cumsum(self._recent))
+        counts = self._earlier_count + np.arange(len(sums))
+        first = 0 if self._earlier_count else 1
+        places = np.arange(first, max(first + 1, len(self._recent) - AFTER_COUNT_MIN + 1))
+        before = sums[places] / counts[places]
+        after = (sums[-1] - sums[places]) / (counts[-1] - counts[places])
+        spread = counts[places] * (counts[-1] - counts[places]) * (before - after) ** 2
+        best = int(np.argmax(spread))
+        return Alarm(self.name, float(before[best]), float(after[best]))
 
     def state(self) -> StreamState:
         """Return what `restore` needs."""
         arrays = {
             "scale": np.array(self._scale or ()),
-            "recent": np.array(self._recent),
-            "strided": np.array(self._strided),
+            "recent": self._recent,
+            "strided": self._strided,
             "earlier": np.array([self._earlier_total, self._earlier_count], dtype=np.float64),
             **{f"detector.{k}": v for k, v in self._entry.save(self._detector).items()},
         }
@@ -116,12 +132,12 @@ class Stream:
     def restore(self, state: StreamState) -> None:
         """Go on where the stream of this state stood; raises RecordError for another's arrays."""
         arrays = unpack_arrays(state.arrays)
-        scale = checked_array(arrays, "scale", (_length(arrays, "scale", 2),)).tolist()
+        scale = _column(arrays, "scale", 2).tolist()
         self._scale = (scale[0], scale[1]) if len(scale) == 2 else None
         if self._scale is None and self._is_unit:
             raise RecordError("$.arrays.scale", "two numbers", "none")
-        self._recent = _list(arrays, "recent", SCALE_COUNT)
-        self._strided = _list(arrays, "strided", self._entry.stride_count)
+        self._recent = _column(arrays, "recent", RECENT_COUNT)
+        self._strided = _column(arrays, "strided", self._entry.stride_count)
         total, count = checked_array(arrays, "earlier", (2,)).tolist()
         self._earlier_total, self._earlier_count = total, int(count)
         own = {k.removeprefix("detector."): v for k, v in arrays.items() if "." in k}
@@ -189,17 +205,11 @@ class DriftWatch:
             self._events, self._values = events, values
 
 
-def _scale_of(values: Sequence[float]) -> tuple[float, float]:
+def _scale_of(values: FloatArray) -> tuple[float, float]:
     """Return mean and deviation; a constant has deviation 1."""
-    mean = math.fsum(values) / len(values)
-    variance = math.fsum((value - mean) ** 2 for value in values) / len(values)
-    return mean, math.sqrt(variance) or 1.0
+    return float(values.mean()), float(values.std()) or 1.0
 
 
-def _length(arrays: Mapping[str, NDArray[Any]], name: str, length_max: int) -> int:
-    return min(int(np.size(arrays.get(name, ()))), length_max)
-
-
-def _list(arrays: Mapping[str, NDArray[Any]], name: str, length_max: int) -> list[float]:
-    values: list[float] = checked_array(arrays, name, (_length(arrays, name, length_max),)).tolist()
-    return values
+def _column(arrays: Mapping[str, NDArray[Any]], name: str, length_max: int) -> FloatArray:
+    length = min(int(np.size(arrays.get(name, ()))), length_max)
+    return checked_array(arrays, name, (length,))

@@ -109,7 +109,7 @@ def calibration_bins(
     middle = np.cumsum(of_group) - of_group / 2
     bins = np.minimum((middle * (bin_count / of_group.sum())).astype(np.int64), bin_count - 1)
     _, place = np.unique(bins[group], return_inverse=True)
-    mass = np.bincount(place, weight)
+    mass = np.bincount(place, weight).astype(np.float64)
     return CalibrationBins(
         mass,
         np.bincount(place, weight * score) / mass,

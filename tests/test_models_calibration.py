@@ -220,7 +220,7 @@ def test_a_restart_leaves_no_trace(method, stop):
 
 
 def test_the_window_is_bounded_and_how_examples_arrive_does_not_show():
-    score, fraud, weight = sample(3, 2_500)
+    score, fraud, weight = sample(3, 2_500, intercept=0.5)
     whole = fed("isotonic", score, fraud, weight, window_count=1_000)
     bit = Calibrator("isotonic", 1_000)
     for start in range(0, 2_500, 7):
