@@ -156,23 +156,24 @@ class Policy:
     def check_pipelines(self, known: Iterable[str], binned: Iterable[str] = ()) -> None:
         """Raise SourceError where a model names a pipeline that is not among the known ones.
 
-        Only models of the pipelines `binned` may say how their inputs are cut into bins.
+        Only models with one of the pipelines `binned` may say how inputs are cut into bins.
         """
-        names, binned_names = tuple(known), tuple(binned)
+        names, binned_names = tuple(known), set(binned)
         for model in self.models:
-            if model.pipeline not in names:
-                place = model.pipeline_place
-                raise SourceError(
-                    place.file,
-                    place.line,
-                    place.column,
-                    f"pipeline: one of {', '.join(names)}",
-                    f"`{model.pipeline}`",
-                    nearest_name(model.pipeline, names),
-                )
-            if model.bins_place and model.pipeline not in binned_names:
+            places = (model.pipeline_place, *model.challenger_places)
+            for contestant, place in zip(model.contestants, places, strict=True):
+                if contestant.pipeline not in names:
+                    raise SourceError(
+                        place.file,
+                        place.line,
+                        place.column,
+                        f"pipeline: one of {', '.join(names)}",
+                        f"`{contestant.pipeline}`",
+                        nearest_name(contestant.pipeline, names),
+                    )
+            if model.bins_place and not binned_names & {c.pipeline for c in model.contestants}:
                 place = model.bins_place
-                expected = f"bins and crosses only with pipeline {', '.join(binned_names)}"
+                expected = f"bins and crosses only with pipeline {', '.join(sorted(binned_names))}"
                 got = f"`{model.pipeline}`"
                 raise SourceError(place.file, place.line, place.column, expected, got)
 

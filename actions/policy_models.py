@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from actions.policy_judging import JUDGING_KEYS, read_challengers, read_judging
 from actions.policy_schema import ModelDeclaration, ModelInput
 from actions.policy_sections import new_id
 from actions.yaml_positions import Item, Place
@@ -33,7 +34,7 @@ def read_models(items: Sequence[Item]) -> tuple[ModelDeclaration, ...]:
 
 def _read_model(item: Item, seen: dict[str, Place]) -> ModelDeclaration:
     required = ("id", "pipeline", "publish_every", "inputs")
-    fields = item.fields("a model", required, _OPTIONS)
+    fields = item.fields("a model", required, (*_OPTIONS, "challengers", *JUDGING_KEYS))
     name, pipeline = new_id(fields["id"], "model", seen), fields["pipeline"]
     inputs, bins = _read_inputs(fields["inputs"])
     names = tuple(model_input.name for model_input in inputs)
@@ -50,6 +51,9 @@ def _read_model(item: Item, seen: dict[str, Place]) -> ModelDeclaration:
         where = crosses or item
         raise where.fault(f"at most {BIN_COUNT_MAX} bins in all", f"{bin_count} of model `{name}`")
     said = [given.place for given in (*bins.values(), crosses, warm_up) if given is not None]
+    challengers, places = read_challengers(
+        fields.get("challengers"), pipeline.identifier("pipeline"), names, options
+    )
     return ModelDeclaration(
         name=name,
         pipeline=pipeline.identifier("pipeline"),
@@ -57,6 +61,9 @@ def _read_model(item: Item, seen: dict[str, Place]) -> ModelDeclaration:
         publish_every_ms=fields["publish_every"].duration_ms("publish_every"),
         inputs=inputs,
         options=options,
+        challengers=challengers,
+        challenger_places=places,
+        judging=read_judging(fields),
         bins_place=min(said, key=lambda place: (place.line, place.column), default=None),
     )
 

@@ -2,13 +2,14 @@
 
 import ast
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 from actions.templates import Template
 from actions.yaml_positions import Place
 from features.expressions import ExpressionText
 from features.records import QuietHours
+from online_models.judging import Contestant, JudgingSettings
 from online_models.options import NO_OPTIONS, ModelOptions
 
 # From the mildest to the hardest: codes of verdicts are indices into these.
@@ -106,6 +107,16 @@ class ModelDeclaration:
     inputs: tuple[ModelInput, ...]
     options: ModelOptions = NO_OPTIONS
     bins_place: Place | None = None
+    challengers: tuple[Contestant, ...] = ()
+    challenger_places: tuple[Place, ...] = ()
+    judging: JudgingSettings = field(default_factory=JudgingSettings)
+
+    @property
+    def contestants(self) -> tuple[Contestant, ...]:
+        """The champion of the policy, named as its pipeline, then the challengers."""
+        inputs = tuple(item.name for item in self.inputs)
+        champion = Contestant(self.pipeline, self.pipeline, inputs, self.options)
+        return (champion, *self.challengers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +184,7 @@ def canonical(value: object) -> object:
     if isinstance(value, Mapping):
         return [[key, canonical(item)] for key, item in value.items()]
     if isinstance(value, tuple | list):
-        return [canonical(item) for item in value]
+        return [canonical(item) for item in value if not isinstance(item, Place)]
     slots = getattr(value, "__dataclass_fields__", None)
     if slots is None:
         return value

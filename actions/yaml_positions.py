@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from functools import cached_property
+from typing import TypeVar
 
 import yaml
 
@@ -20,6 +21,7 @@ _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
 _SHOWN_CHARACTERS_MAX = 60
 # How a letter of a value may look in the source, inside single or double quotes.
 _AS_WRITTEN = {"'": "''?", '"': r'\\?"', "\\": r"\\\\?"}
+Word = TypeVar("Word", bound=str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,18 +113,19 @@ class Item:
             raise self.fault(f"{what}: lower-case letters, digits and `_`, a letter first")
         return name
 
-    def choice(self, what: str, known: Sequence[str]) -> str:
+    def choice(self, what: str, known: Sequence[Word]) -> Word:
         """Read one of the known words."""
-        word = self.text(what)
-        if word not in known:
-            raise self.fault(
-                f"{what}: one of {', '.join(known)}", f"`{word}`", nearest_name(word, known)
-            )
-        return word
+        text = self.text(what)
+        for word in known:
+            if word == text:
+                return word
+        raise self.fault(
+            f"{what}: one of {', '.join(known)}", f"`{text}`", nearest_name(text, known)
+        )
 
-    def choices(self, what: str, known: Sequence[str]) -> tuple[str, ...]:
+    def choices(self, what: str, known: Sequence[Word]) -> tuple[Word, ...]:
         """Read a sequence of known words, each at most once."""
-        words: list[str] = []
+        words: list[Word] = []
         for item in self.items(f"a list of {what}"):
             word = item.choice(what, known)
             if word in words:

@@ -7,7 +7,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from features.columns import Cells
+from features.columns import MISSING, Cells, Kind
 from features.errors import RecordError
 from features.raw import RawRecord
 from features.records import Label, Record, Transaction
@@ -116,6 +116,14 @@ class Batch:
             [(row - start, error) for row, error in self.refused if start <= row < stop],
             self.first + start,
         )
+
+    def refuse(self, row: int, error: RecordError) -> None:
+        """Take a row for one that was refused: what it holds was found to be no good later."""
+        self.kinds[row] = Kind.REFUSED
+        self.records.known[row] = None
+        self.cells[:, row] = MISSING
+        self.refused.append((row, error))
+        self.refused.sort(key=lambda item: item[0])
 
     def event_ids(self, rows: NDArray[np.intp]) -> list[str]:
         """Return the event ids of these rows, which must be transactions or labels, as text."""

@@ -55,6 +55,7 @@ class Kind(IntEnum):
     INTERACTION = 4
     OUTCOME = 5
     CONTACT = 6
+    CONTROL = 7  # an order to the engine: no event of anybody, and outside of event time
 
 
 SLOT_KINDS = (Kind.TRANSACTION, Kind.INTERACTION)  # rows of which slots are computed

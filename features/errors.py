@@ -1,7 +1,7 @@
 """Errors that name what was wrong, where, what was expected and what was there instead."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class MillraceError(Exception):
@@ -49,3 +49,9 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
     """Return the known name closest to `name`, or None where none is close."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return matches[0] if matches else None
+
+
+def unknown(path: str, name: str, known: Sequence[str]) -> RecordError:
+    """Return the error of a name that is none of the known ones, with the nearest of them."""
+    listed = ", ".join(known) or "nothing"
+    return RecordError(path, f"one of: {listed}", f"`{name}`", nearest_name(name, known))

@@ -145,7 +145,15 @@ class Contact(Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag
     offer: Id | None = None
 
 
-Record = Transaction | Interaction | Profile | Label | Outcome | Contact
+class Promotion(Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag="promotion"):
+    """A control record: the challenger becomes champion with the model's next version."""
+
+    ts_ms: TsMs
+    model: Id
+    challenger: Id
+
+
+Record = Transaction | Interaction | Profile | Label | Outcome | Contact | Promotion
 
 
 class Reason(Struct, frozen=True, kw_only=True):
@@ -311,14 +319,6 @@ class Drift(Struct, frozen=True, kw_only=True, tag_field="kind", tag="drift"):
     response: Literal["alert", "reset", "faster"]
 
 
-class Promotion(Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag="promotion"):
-    """A control record: the challenger becomes champion with the model's next version."""
-
-    ts_ms: TsMs
-    model: Id
-    challenger: Id
-
-
 class DeadLetter(Struct, frozen=True, kw_only=True, tag_field="kind", tag="dead_letter"):
     """A record that was refused: its bytes, where it came from and the exact error."""
 
@@ -341,11 +341,15 @@ INPUT_RECORDS: dict[str, type[Struct]] = {
     "labels": Label,
     "outcomes": Outcome,
     "contacts": Contact,
+    "control": Promotion,
 }
 OUTPUT_RECORDS: dict[str, type[Struct]] = {
     "alerts": Alert,
     "offers": Offer,
     "tasks": Task,
     "training": TrainingExample,
+    "model-reports": ModelReport,
+    "model-promotions": ModelPromoted,
+    "drift": Drift,
     "dead-letters": DeadLetter,
 }

@@ -26,6 +26,7 @@ from features.records import (
     Label,
     Outcome,
     Profile,
+    Promotion,
     Record,
     Transaction,
 )
@@ -85,6 +86,7 @@ FORMS: dict[type[Struct], CellForms] = {
         {},
         {},
     ),
+    Promotion: CellForms(Kind.CONTROL, {}, {}, {}, {}),
 }  # fmt: skip
 
 
@@ -135,6 +137,8 @@ class TypedDecoder:
         """Return the cells of records of one kind, (len(Cell), n)."""
         forms = FORMS[kind]
         cells = empty_cells(len(records))
+        if forms.kind == Kind.CONTROL:
+            return cells
         # One tuple a record and one transposition: less work than reading field by field.
         values = zip(*map(astuple, records), strict=True)
         columns: Columns = dict(zip(kind.__struct_fields__, values, strict=True))

@@ -93,14 +93,20 @@ def fit_sigmoid(
     Newton's method with halved steps, from `start`. `ridge` × ((slope - 1)² + intercept²) / 2 is
     added to the loss. A slope below SLOPE_MIN is held there.
     """
-    x = np.empty(len(scores))
-    fill_log_odds(scores, SCORE_MIN, x)
+    x = log_odds(scores)
     start_slope, start_intercept = (start.slope, start.intercept) if start else (1.0, 0.0)
     loss = _Loss(x, fraud, weight, ridge)
     slope, intercept = _least(loss, start_slope, start_intercept, holds_slope=False)
     if slope < SLOPE_MIN:
         slope, intercept = _least(loss, SLOPE_MIN, intercept, holds_slope=True)
     return Calibration(slope, intercept, np.empty(0), np.empty(0))
+
+
+def log_odds(scores: FloatArray) -> FloatArray:
+    """Return the log-odds of probabilities, between -30 and 30, shape (n,)."""
+    out = np.empty(len(scores))
+    fill_log_odds(scores, SCORE_MIN, out)
+    return out
 
 
 @dataclass(frozen=True, slots=True)

@@ -207,6 +207,11 @@ def find(pipeline: str) -> CatalogEntry:
     return CATALOG[pipeline]
 
 
+def options_of(pipeline: str, options: ModelOptions) -> ModelOptions:
+    """Return the options if the pipeline takes any, none otherwise; raises as `find`."""
+    return options if find(pipeline).takes_bins else NO_OPTIONS
+
+
 def build(pipeline: str, inputs: Sequence[str], options: ModelOptions = NO_OPTIONS) -> Any:
     """Return a new River pipeline.
 

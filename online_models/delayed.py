@@ -65,7 +65,8 @@ class PendingLabels:
 
     Parameters: `horizon_ms`, how long every event waits, after which silence counts as legitimate;
     `legitimate_sample`, the share of legitimate examples to keep, in (0, 1]: a kept one weighs
-    1 / `legitimate_sample`; `seed` of that sample; `cap_count` of rows held. Which events are in
+    1 / `legitimate_sample`; `seed` of that sample; `cap_count` of rows held; `score_count`, how
+    many scores were given to each event, which its example tells again. Which events are in
     the sample depends on the event and the seed only. Raises RecordError for a value out of range.
 
     `dropped_count` counts rows lost to the cap, `unmatched_count` labels for an event that is not
@@ -80,6 +81,7 @@ class PendingLabels:
         legitimate_sample: float,
         seed: int,
         cap_count: int,
+        score_count: int = 0,
     ) -> None:
         if not 0.0 < legitimate_sample <= 1.0:
             raise RecordError("$.legitimate_sample", "a share in (0, 1]", f"{legitimate_sample}")
@@ -93,6 +95,7 @@ class PendingLabels:
         self.unmatched_count = 0
         self.repeated_count = 0
         self._input_count = input_count
+        self._score_count = score_count
         self._horizon_ms = horizon_ms
         self._sample = legitimate_sample
         self._seed = seed & (2**63 - 1)
@@ -118,24 +121,29 @@ class PendingLabels:
         ts_ms: IntArray,
         features: FloatArray,
         clocks_ms: IntArray | None = None,
+        scores: FloatArray | None = None,
     ) -> None:
-        """Keep what was seen when deciding: `events` and `ts_ms` (n,), `features` (n, k).
+        """Keep what was seen and said: `events`, `ts_ms` (n,), `features` (n, k), `scores` (n, s).
 
         Features that are NaN, infinite or beyond ±1e100 are kept as NaN. `clocks_ms` (n,) is the
         partition's clock before each row, where records of other kinds move it too; without it,
         the clock is the greatest `ts_ms` so far. Raises ValueError for shapes that do not fit.
         """
         n = len(events)
-        shapes = (events.shape, ts_ms.shape, features.shape)
-        if shapes != ((n,), (n,), (n, self._input_count)):
-            expected = f"(n,), (n,), (n, {self._input_count})"
-            raise ValueError(f"events, ts_ms, features: expected shapes {expected}, got {shapes}")
+        if scores is None:
+            scores = np.empty((n, 0))
+        shapes = (events.shape, ts_ms.shape, features.shape, scores.shape)
+        if shapes != ((n,), (n,), (n, self._input_count), (n, self._score_count)):
+            expected = f"(n,), (n,), (n, {self._input_count}), (n, {self._score_count})"
+            raise ValueError(
+                f"events, ts_ms, features, scores: expected shapes {expected}, got {shapes}"
+            )
         if n == 0:
             return
         before_ms = self._clocks_before(ts_ms, clocks_ms)
         first_row = self._next_row
         previous = self._index.put(events, first_row, self._known)
-        self._write(events, ts_ms, before_ms, usable(features, math.nan))
+        self._write(events, ts_ms, before_ms, usable(features, math.nan), scores)
         self._refuse_repeats(events, first_row, previous, before_ms)
         self._drop_oldest(first_row, before_ms)
         self._clock_ms = max(int(before_ms[-1]), int(ts_ms.max()))
@@ -214,7 +222,9 @@ class PendingLabels:
         if (head.model, head.input_count) != (self.model, self._input_count):
             expected = f"model `{self.model}` with {self._input_count} inputs"
             raise RecordError(where, expected, f"`{head.model}` with {head.input_count}")
-        self._chunks = decode_chunks(blobs, head.next_row, self._input_count, where)
+        self._chunks = decode_chunks(
+            blobs, head.next_row, self._input_count, self._score_count, where
+        )
         self._next_row = head.next_row
         self._clock_ms = head.clock_ms
         self.dropped_count = head.dropped_count
@@ -235,16 +245,21 @@ class PendingLabels:
         return np.maximum.accumulate(seen)
 
     def _write(
-        self, events: IntArray, ts_ms: IntArray, before_ms: IntArray, features: FloatArray
+        self,
+        events: IntArray,
+        ts_ms: IntArray,
+        before_ms: IntArray,
+        features: FloatArray,
+        scores: FloatArray,
     ) -> None:
         start = 0
         while start < len(events):
             number, place = divmod(self._next_row, CHUNK_ROWS)
             if number not in self._chunks:
-                self._chunks[number] = Chunk(number, self._input_count)
+                self._chunks[number] = Chunk(number, self._input_count, self._score_count)
             chunk = self._chunks[number]
             rows = slice(start, start + CHUNK_ROWS - place)
-            chunk.extend(events[rows], ts_ms[rows], before_ms[rows], features[rows])
+            chunk.extend(events[rows], ts_ms[rows], before_ms[rows], features[rows], scores[rows])
             self._rows_changed.add(number)
             self._wake(chunk, int(ts_ms[rows].min()))
             written_count = len(events[rows])
@@ -338,11 +353,13 @@ class PendingLabels:
         clock_ms = np.concatenate([chunk.clock_ms[places] for chunk, places, _ in due])
         rows = np.concatenate([places + chunk.first_row for chunk, places, _ in due])
         features = np.concatenate([chunk.features[places] for chunk, places, _ in due])
+        scores = np.concatenate([chunk.scores[places] for chunk, places, _ in due])
         frauds = np.concatenate([is_fraud for _, _, is_fraud in due])
         # The first clock that releases a row is one past its horizon, or the clock it came at.
         order = np.lexsort((rows, np.maximum(ts_ms + self._horizon_ms + 1, clock_ms)))
         weights = np.where(frauds, 1.0, 1.0 / self._sample)
-        columns = (column[order].tolist() for column in (events, ts_ms, frauds, weights, features))
+        found = (events, ts_ms, frauds, weights, features, scores)
+        columns = (column[order].tolist() for column in found)
         return [
             TrainingExample(
                 model=self.model,
@@ -352,8 +369,9 @@ class PendingLabels:
                 fraud=fraud,
                 weight=weight,
                 features=values,
+                scores=[] if said and said[0] != said[0] else said,  # NaN: none were given
             )
-            for event, at_ms, fraud, weight, values in zip(*columns, strict=True)
+            for event, at_ms, fraud, weight, values, said in zip(*columns, strict=True)
         ]
 
     def _encode_head(self) -> bytes:

@@ -173,12 +173,6 @@ class DriftWatch:
             for alarm in stream.update(column[~np.isnan(column)])
         ]
 
-    def begin_again(self, name: str) -> None:
-        """Forget all that a stream has seen, where what it watches was replaced."""
-        for stream in self._streams:
-            if stream.name == name:
-                stream._begin()
-
     def block(self) -> dict[str, NDArray[Any]]:
         """Return the block so far as arrays."""
         return {"events": self._events, "values": self._values}

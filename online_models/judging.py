@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from online_models.calibration import WINDOW_COUNT, Method
+from online_models.options import NO_OPTIONS, ModelOptions
 
 DAY_MS = 86_400_000
 DetectorName = Literal["adwin", "page_hinkley", "kswin"]
@@ -13,11 +14,15 @@ Response = Literal["alert", "reset", "faster"]
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """A pipeline of the catalogue with those of the model's inputs that it sees, in their order."""
+    """A pipeline of the catalogue with those of the model's inputs that it sees, in their order.
+
+    `options` are those of its inputs; a pipeline that takes none passes them over.
+    """
 
     name: str
     pipeline: str
     inputs: tuple[str, ...]
+    options: ModelOptions = NO_OPTIONS
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,14 @@ class ModelOptions:
     crosses: tuple[tuple[str, str], ...] = ()
     warm_up_count: int = WARM_UP_COUNT
 
+    def of_inputs(self, inputs: tuple[str, ...]) -> "ModelOptions":
+        """Return what is said of these inputs."""
+        return ModelOptions(
+            bins=tuple((name, bins) for name, bins in self.bins if name in inputs),
+            crosses=tuple(cross for cross in self.crosses if set(cross) <= set(inputs)),
+            warm_up_count=self.warm_up_count,
+        )
+
 
 NO_OPTIONS = ModelOptions()
 

@@ -16,7 +16,7 @@ from online_models.framing import FloatArray, seal, unseal
 from online_models.kernels import index_get, index_put
 
 CHUNK_ROWS = 256  # also the unit of writing: a checkpoint writes the filling chunk once more
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 HEAD, ROWS_KIND, STATUS_KIND = "head", "rows", "status"
 TABLE_SLOTS_MIN = 1024
 TABLE_REACH = 2**31 - 1  # rows in the index's table are int32, counted from its first row
@@ -38,10 +38,12 @@ REPEATED = 5  # its event was already known: the first snapshot counts
 
 class _Rows(Struct, frozen=True):
     input_count: int
+    score_count: int
     events: bytes
     ts_ms: bytes
     clock_ms: bytes
     features: bytes
+    scores: bytes
 
 
 class _Statuses(Struct, frozen=True):
@@ -55,9 +57,11 @@ class Chunk:
     under which the chunk stands in its owner's heap, None if it does not.
     """
 
-    __slots__ = ("clock_ms", "count", "events", "features", "number", "status", "ts_ms", "wake_ms")
+    __slots__ = (
+        "clock_ms", "count", "events", "features", "number", "scores", "status", "ts_ms", "wake_ms",
+    )  # fmt: skip
 
-    def __init__(self, number: int, input_count: int) -> None:
+    def __init__(self, number: int, input_count: int, score_count: int = 0) -> None:
         self.number = number
         self.count = 0
         self.events: IntArray = np.empty(CHUNK_ROWS, dtype=np.int64)
@@ -65,6 +69,7 @@ class Chunk:
         self.clock_ms: IntArray = np.empty(CHUNK_ROWS, dtype=np.int64)
         self.status: NDArray[np.uint8] = np.full(CHUNK_ROWS, SILENT, dtype=np.uint8)
         self.features: FloatArray = np.empty((CHUNK_ROWS, input_count))
+        self.scores: FloatArray = np.empty((CHUNK_ROWS, score_count))
         self.wake_ms: int | None = None
 
     @property
@@ -78,7 +83,12 @@ class Chunk:
         return self.count == CHUNK_ROWS
 
     def extend(
-        self, events: IntArray, ts_ms: IntArray, clock_ms: IntArray, features: FloatArray
+        self,
+        events: IntArray,
+        ts_ms: IntArray,
+        clock_ms: IntArray,
+        features: FloatArray,
+        scores: FloatArray,
     ) -> None:
         """Add rows behind those that are there; they must fit."""
         end = self.count + len(events)
@@ -86,6 +96,7 @@ class Chunk:
         self.ts_ms[self.count : end] = ts_ms
         self.clock_ms[self.count : end] = clock_ms
         self.features[self.count : end] = features
+        self.scores[self.count : end] = scores
         self.count = end
 
     def waiting(self) -> Flags:
@@ -102,10 +113,12 @@ class Chunk:
         n = self.count
         body = _Rows(
             input_count=self.features.shape[1],
+            score_count=self.scores.shape[1],
             events=self.events[:n].astype("<i8").tobytes(),
             ts_ms=self.ts_ms[:n].astype("<i8").tobytes(),
             clock_ms=self.clock_ms[:n].astype("<i8").tobytes(),
             features=self.features[:n].astype("<f8").tobytes(),
+            scores=self.scores[:n].astype("<f8").tobytes(),
         )
         return seal(ROWS_KIND, SCHEMA_VERSION, body)
 
@@ -114,8 +127,10 @@ class Chunk:
         return seal(STATUS_KIND, SCHEMA_VERSION, _Statuses(self.status[: self.count].tobytes()))
 
     @classmethod
-    def decode(cls, number: int, rows: bytes, status: bytes, input_count: int) -> "Chunk":
-        """Return the chunk of two frames.
+    def decode(
+        cls, number: int, rows: bytes, status: bytes, input_count: int, score_count: int = 0
+    ) -> "Chunk":
+        """Return the chunk of two frames; scores of another number of contestants become NaN.
 
         Raises RecordError for damaged frames, another number of inputs, or columns of different
         lengths.
@@ -126,15 +141,20 @@ class Chunk:
         if columns.input_count != input_count:
             raise RecordError(where, f"{input_count} inputs", f"{columns.input_count}")
         n = len(statuses)
-        sizes_bytes = [len(column) for column in msgspec.structs.astuple(columns)[1:]]
-        if n > CHUNK_ROWS or sizes_bytes != [8 * n, 8 * n, 8 * n, 8 * n * input_count]:
+        sizes_bytes = [len(column) for column in msgspec.structs.astuple(columns)[2:]]
+        widths = [1, 1, 1, input_count, columns.score_count]
+        if n > CHUNK_ROWS or sizes_bytes != [8 * n * width for width in widths]:
             raise RecordError(where, f"{n} rows in every column", f"bytes {sizes_bytes}")
-        chunk = cls(number, input_count)
+        scores = np.frombuffer(columns.scores, dtype="<f8").reshape(n, columns.score_count)
+        if columns.score_count != score_count:
+            scores = np.full((n, score_count), np.nan)
+        chunk = cls(number, input_count, score_count)
         chunk.extend(
             np.frombuffer(columns.events, dtype="<i8"),
             np.frombuffer(columns.ts_ms, dtype="<i8"),
             np.frombuffer(columns.clock_ms, dtype="<i8"),
             np.frombuffer(columns.features, dtype="<f8").reshape(n, input_count),
+            scores,
         )
         chunk.status[:n] = np.frombuffer(statuses, dtype=np.uint8)
         return chunk
@@ -151,7 +171,7 @@ def status_name(number: int) -> str:
 
 
 def decode_chunks(
-    blobs: Mapping[str, bytes], next_row: int, input_count: int, where: str
+    blobs: Mapping[str, bytes], next_row: int, input_count: int, score_count: int, where: str
 ) -> dict[int, Chunk]:
     """Return the chunks of the blobs, in order of arrival.
 
@@ -168,7 +188,8 @@ def decode_chunks(
             if status_name(number) not in blobs:
                 raise RecordError(where, f"a blob `{status_name(number)}`", "none")
             status = blobs[status_name(number)]
-            chunks[number] = Chunk.decode(number, blobs[name], status, input_count)
+            chunk = Chunk.decode(number, blobs[name], status, input_count, score_count)
+            chunks[number] = chunk
     unknown = sorted(blobs.keys() - known)
     if unknown:
         raise RecordError(where, "known blobs", f"`{unknown[0]}`", nearest_name(unknown[0], known))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from features.errors import RecordError
 from online_models import catalog
+from online_models.calibration import Calibration
 from online_models.compiled import CompiledModel
 from online_models.framing import (
     PackedArray,
@@ -22,13 +23,15 @@ from online_models.framing import (
 )
 from online_models.options import NO_OPTIONS, ModelOptions
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class ModelVersion(Struct, frozen=True, kw_only=True, tag_field="kind", tag="model_version"):
     """One version of one model; `checksum` is over everything else, in hexadecimal.
 
     `ts_ms` is the event time of publication, `learned_count` how many examples went into it.
+    `contestant` is the name of the champion that decides; `challengers` are versions of their own,
+    scored in its shadow. An empty `calibration` leaves scores as they are.
     """
 
     name: str
@@ -38,6 +41,9 @@ class ModelVersion(Struct, frozen=True, kw_only=True, tag_field="kind", tag="mod
     inputs: tuple[str, ...]
     arrays: dict[str, PackedArray]
     learned_count: int = 0
+    contestant: str = ""
+    calibration: dict[str, PackedArray] = {}
+    challengers: "tuple[ModelVersion, ...]" = ()
     schema_version: int = SCHEMA_VERSION
     checksum: str = ""
 
@@ -47,6 +53,12 @@ class ModelVersion(Struct, frozen=True, kw_only=True, tag_field="kind", tag="mod
         return catalog.find(self.pipeline).compiled.from_arrays(
             self.inputs, unpack_arrays(self.arrays)
         )
+
+    def to_calibration(self) -> Calibration | None:
+        """Return what makes probabilities of its scores, None where they stay as they are."""
+        if not self.calibration:
+            return None
+        return Calibration.from_arrays(unpack_arrays(self.calibration))
 
 
 def _checksum(version: ModelVersion) -> str:
@@ -73,7 +85,24 @@ def make_version(
         arrays=pack_arrays(arrays),
         learned_count=learned_count,
     )
-    return msgspec.structs.replace(bare, checksum=_checksum(bare))
+    return _sealed(bare)
+
+
+def _sealed(version: ModelVersion) -> ModelVersion:
+    return msgspec.structs.replace(version, checksum=_checksum(version))
+
+
+def with_calibration(
+    version: ModelVersion, contestant: str, calibration: Calibration | None
+) -> ModelVersion:
+    """Return the version as that of a contestant, with its calibration."""
+    arrays = pack_arrays(calibration.to_arrays()) if calibration else {}
+    return _sealed(msgspec.structs.replace(version, contestant=contestant, calibration=arrays))
+
+
+def with_challengers(champion: ModelVersion, challengers: Sequence[ModelVersion]) -> ModelVersion:
+    """Return the champion's version with those that are scored in its shadow."""
+    return _sealed(msgspec.structs.replace(champion, challengers=tuple(challengers)))
 
 
 def untrained_version(

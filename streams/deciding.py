@@ -1,6 +1,6 @@
 """From computed values to alerts and offers: the part of the processor that meets customers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +26,6 @@ from features.records import (
     Transaction,
     Versions,
 )
-from online_models.compiled import CompiledModel
 from online_models.explain import Explainer
 from streams.emissions import Emission, dead_letter
 from streams.partition import PartitionState
@@ -45,7 +44,7 @@ class Scored:
     outputs: Outputs
     scores: NDArray[np.float64]  # of the deciding model, (n,)
     inputs: NDArray[np.float64] | None  # of the deciding model, (n, k)
-    compiled: CompiledModel | None
+    contributions: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None  # of inputs (m, k)
     versions: Versions
 
 
@@ -148,10 +147,15 @@ class ActionPass:
     ) -> dict[int, tuple[Reason, ...]]:
         """Return, for the rows that alert, the inputs that raised the score most, in words."""
         explainer = self._explainer
-        if explainer is None or scored.compiled is None or scored.inputs is None or not rows.size:
+        if (
+            explainer is None
+            or scored.contributions is None
+            or scored.inputs is None
+            or not rows.size
+        ):
             return {}
         inputs = scored.inputs[rows]
-        contributions = scored.compiled.contributions(inputs)
+        contributions = scored.contributions(inputs)
         return {
             row: explainer.reasons(contributions[i], inputs[i])
             for i, row in enumerate(rows.tolist())

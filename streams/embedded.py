@@ -13,7 +13,7 @@ from features.columns import Cell, Kind
 from features.hashing import DEFAULT_KEY
 from features.raw import RawRecord
 from features.records import ENCODER
-from streams.emissions import Emission, Output
+from streams.emissions import Emission, Output, report_emission
 from streams.engine import Engine, EngineSettings, Offsets, acquire_all
 from streams.log import PartitionedLog
 from streams.partition import Write
@@ -159,11 +159,15 @@ class EmbeddedRuntime:
 
     def _publish(self, clock_ms: int) -> None:
         self._deliver(self.processor.heartbeat(self.training.heartbeat_ms(clock_ms)))
-        for version in self.training.publish(clock_ms):
-            self.processor.apply_model(version)
+        for version, reports in self.training.publish(clock_ms):
+            self._deliver(Output(emissions=[report_emission(report) for report in reports]))
+            if version is not None:
+                self.processor.apply_model(version)
 
     def _deliver(self, output: Output) -> None:
         self.training.collect(output.training)
+        for order in output.promotions:
+            self.training.promote(order)
         if self._settings.emit_training:
             for example in output.training:
                 output.emissions.append(Emission("training", "", ENCODER.encode(example)))

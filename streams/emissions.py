@@ -9,7 +9,16 @@ from numpy.typing import NDArray
 
 from features.errors import RecordError
 from features.raw import RawRecord
-from features.records import DeadLetter, TrainingExample
+from features.records import (
+    ENCODER,
+    OUTPUT_RECORDS,
+    DeadLetter,
+    Promotion,
+    TrainingExample,
+)
+from online_models.contest import Report
+
+REPORT_TOPICS = {record: topic for topic, record in OUTPUT_RECORDS.items()}
 
 
 class Emission(NamedTuple):
@@ -51,6 +60,7 @@ class Output:
     decisions: list[Decisions] = field(default_factory=list)
     training: list[TrainingExample] = field(default_factory=list)
     training_partitions: list[int] = field(default_factory=list)  # where each example comes from
+    promotions: list[Promotion] = field(default_factory=list)
     record_count: int = 0
     dead_letter_count: int = 0
 
@@ -58,6 +68,11 @@ class Output:
         """Add examples that matured in a partition."""
         self.training.extend(examples)
         self.training_partitions.extend([partition] * len(examples))
+
+
+def report_emission(report: Report) -> Emission:
+    """Return the record of what a publication says of a model, keyed by the model."""
+    return Emission(REPORT_TOPICS[type(report)], report.model, ENCODER.encode(report))
 
 
 def dead_letter(raw: RawRecord, error: RecordError) -> DeadLetter:

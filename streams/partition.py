@@ -19,6 +19,7 @@ PENDING_LIST_KEY = b"pending-list"  # the keys of the pending labels, so that no
 
 Load = Callable[[list[bytes]], list[bytes | None]]  # values of keys relative to the partition
 Inputs = Mapping[str, NDArray[np.float64]]  # model name -> inputs (rows, k)
+Scores = Mapping[str, NDArray[np.float64]]  # model name -> scores (rows, contestants)
 
 
 class Write(NamedTuple):
@@ -65,13 +66,14 @@ class PartitionState:
         self.has_profiles |= state is not None and state.profile is not None
 
     def advance(
-        self, kinds: NDArray[np.uint8], cells: Cells, inputs: Inputs
+        self, kinds: NDArray[np.uint8], cells: Cells, inputs: Inputs, scores: Scores
     ) -> list[TrainingExample]:
         """Remember the rows' transactions, join the rows' labels, return what matures.
 
-        `kinds` (n,), `cells` (cells, n) and the models' `inputs` (n, k) are of this partition's
-        rows, in input order. Any cut of the sequence gives the same examples, as `PendingLabels`
-        promises to a caller that lets time pass before each label and after each batch.
+        `kinds` (n,), `cells` (cells, n), the models' `inputs` (n, k) and their contestants'
+        `scores` are of this partition's rows, in input order. Any cut of the sequence gives the
+        same examples, as `PendingLabels` promises to a caller that lets time pass before each label
+        and after each batch.
         """
         if not len(kinds):
             return []
@@ -80,13 +82,13 @@ class PartitionState:
         before_ms = np.concatenate([[self.clock_ms], clocks_ms[:-1]])
         start = 0
         for row in np.flatnonzero(kinds == Kind.LABEL).tolist():
-            self._remember(kinds, cells, inputs, before_ms, slice(start, row))
+            self._remember(kinds, cells, inputs, scores, before_ms, slice(start, row))
             start = row + 1
             examples += self.heartbeat(int(clocks_ms[row]))
             fraud = bool(cells[Cell.LABEL, row] == LabelCode.FRAUD)
             for pending in self.pending.values():
                 pending.label(int(cells[Cell.EVENT_ID, row]), fraud)
-        self._remember(kinds, cells, inputs, before_ms, slice(start, len(kinds)))
+        self._remember(kinds, cells, inputs, scores, before_ms, slice(start, len(kinds)))
         return examples + self.heartbeat(int(clocks_ms[-1]))
 
     def heartbeat(self, ts_ms: int) -> list[TrainingExample]:
@@ -99,6 +101,7 @@ class PartitionState:
         kinds: NDArray[np.uint8],
         cells: Cells,
         inputs: Inputs,
+        scores: Scores,
         before_ms: NDArray[np.int64],
         run: slice,
     ) -> None:
@@ -106,7 +109,9 @@ class PartitionState:
         rows = run.start + np.flatnonzero(kinds[run] == Kind.TRANSACTION)
         events, times_ms = cells[Cell.EVENT_ID, rows], cells[Cell.TS_MS, rows]
         for name, pending in self.pending.items():
-            pending.append(events, times_ms, inputs[name][rows], before_ms[rows])
+            pending.append(
+                events, times_ms, inputs[name][rows], before_ms[rows], scores[name][rows]
+            )
 
     def changes(self, generation: int) -> tuple[list[Write], list[bytes]]:
         """Return writes and deletes since the last call; `generation` is the number of these."""

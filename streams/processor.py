@@ -20,22 +20,23 @@ from actions.policy_compiler import compile_policy
 from actions.policy_schema import ModelDeclaration
 from actions.risk import Verdicts
 from features.batches import Batch, EventIds
-from features.columns import Cell, Kind
+from features.columns import MISSING, Cell, Kind
 from features.decode import Decoder
+from features.errors import RecordError, unknown
 from features.hashing import IdHasher
 from features.histories import FeatureEngine
 from features.kernels.walker import evaluate
-from features.plan import Plan
 from features.raw import RawRecord
-from features.records import Versions
+from features.records import Promotion, Versions
 from online_models.delayed import PendingLabels
-from online_models.versions import ModelVersion, untrained_version
-from streams.deciding import MODEL_EXTERNAL, ActionPass, Scored
+from online_models.versions import ModelVersion
+from streams.deciding import ActionPass, Scored
 from streams.emissions import Decisions, Output
 from streams.foreign_histories import ForeignHistories
 from streams.history_names import HISTORY_PREFIX, history_name, history_owner
 from streams.partition import CUSTOMER_PREFIX, PartitionState, Write, hex_key, unhex_key
 from streams.residency import Residency
+from streams.scoring import Scorer
 
 
 class StateKey(NamedTuple):
@@ -54,28 +55,6 @@ class PartitionWrites(NamedTuple):
     writes: list[Write]
     deletes: list[bytes]
     shared: list[bytes]
-
-
-class Scorer:
-    """One model of the policy: where its inputs are, and the version that scores now."""
-
-    def __init__(self, model: ModelDeclaration, plan: Plan) -> None:
-        self.declaration = model
-        names = [item.name for item in model.inputs]
-        outputs = plan.before_models.outputs
-        self._rows = [outputs[f"model:{model.name}:{name}"] for name in names]
-        external = MODEL_EXTERNAL + model.name
-        self.external = plan.externals.index(external) if external in plan.externals else None
-        self.take(untrained_version(model.name, model.pipeline, names, model.options))
-
-    def take(self, version: ModelVersion) -> None:
-        """Score with this version from now on."""
-        self.compiled = version.to_compiled()
-        self.version = version.version
-
-    def inputs(self, before: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the model's inputs, (n, k), from the outputs of the first program."""
-        return np.ascontiguousarray(before[self._rows].T)
 
 
 class Processor:
@@ -129,7 +108,21 @@ class Processor:
 
     def decode(self, raws: Sequence[RawRecord]) -> Batch:
         """Turn raw records into a batch; bad ones become refused rows."""
-        return self._decoder.decode(raws)
+        batch = self._decoder.decode(raws)
+        for row in np.flatnonzero(batch.kinds == Kind.CONTROL).tolist():
+            record = batch.records[row]
+            if isinstance(record, Promotion) and (fault := self._fault(record)) is not None:
+                batch.refuse(row, fault)
+        return batch
+
+    def _fault(self, order: Promotion) -> RecordError | None:
+        """Return why an order to promote can't be obeyed, None where it can."""
+        scorer = self._scorers.get(order.model)
+        if scorer is None:
+            return unknown("$.model", order.model, list(self._scorers))
+        if order.challenger not in scorer.contestants:
+            return unknown("$.challenger", order.challenger, scorer.contestants)
+        return None
 
     def missing(self, batch: Batch) -> list[StateKey]:
         """Return the stored state that this batch needs and that is not in memory.
@@ -144,8 +137,8 @@ class Processor:
         for partition, state in self.partitions.items():
             if state.customers.fresh:
                 continue
-            rows = (batch.partitions == partition) & (batch.kinds != Kind.REFUSED)
-            for customer in state.missing_customers(batch.cells[Cell.CUSTOMER_ID, rows]):
+            customers = batch.cells[Cell.CUSTOMER_ID, batch.partitions == partition]
+            for customer in state.missing_customers(customers[customers != MISSING]):
                 keys.append(StateKey(partition, CUSTOMER_PREFIX + hex_key(customer)))
         return keys
 
@@ -195,9 +188,10 @@ class Processor:
         externals = self._actions.externals(batch, self.partitions)
         before = evaluate(self.plan.before_models, batch.cells, slots, externals)
         inputs = {name: scorer.inputs(before) for name, scorer in self._scorers.items()}
+        said = {name: scorer.score(inputs[name]) for name, scorer in self._scorers.items()}
         scores = np.full(len(batch.raws), np.nan)
         for name, scorer in self._scorers.items():
-            model_scores = scorer.compiled.score(inputs[name])
+            model_scores = said[name][:, scorer.champion_column]
             if scorer.external is not None:
                 externals[scorer.external] = model_scores
             if scorer is self._deciding:
@@ -209,25 +203,34 @@ class Processor:
             outputs=Outputs(self.plan, before, after),
             scores=scores,
             inputs=inputs[self._deciding.declaration.name] if self._deciding else None,
-            compiled=self._deciding.compiled if self._deciding else None,
+            contributions=self._deciding.contributions if self._deciding else None,
             versions=self._versions,
         )
         verdicts = self._actions.verdicts(scored)
         output.emissions += self._actions.emit(scored, verdicts, self.partitions)
-        self._advance(batch, inputs, output)
+        self._advance(batch, inputs, said, output)
+        for row in np.flatnonzero(batch.kinds == Kind.CONTROL).tolist():
+            record = batch.records[row]
+            if isinstance(record, Promotion):
+                output.promotions.append(record)
         self._on_stage("actions")
         rows = np.flatnonzero(batch.kinds == Kind.TRANSACTION)
         if rows.size:
             output.decisions.append(_decisions(scored, verdicts, rows))
 
     def _advance(
-        self, batch: Batch, inputs: dict[str, NDArray[np.float64]], output: Output
+        self,
+        batch: Batch,
+        inputs: dict[str, NDArray[np.float64]],
+        said: dict[str, NDArray[np.float64]],
+        output: Output,
     ) -> None:
         for partition in np.unique(batch.partitions).tolist():
             state = self.partitions[partition]
             rows = np.flatnonzero(batch.partitions == partition)
             own = {name: values[rows] for name, values in inputs.items()}
-            examples = state.advance(batch.kinds[rows], batch.cells[:, rows], own)
+            scores = {name: values[rows] for name, values in said.items()}
+            examples = state.advance(batch.kinds[rows], batch.cells[:, rows], own, scores)
             output.add_training(partition, examples)
 
     def changes(self) -> dict[int, PartitionWrites]:
@@ -285,6 +288,7 @@ def _pending(policy: Policy, model: ModelDeclaration) -> PendingLabels:
         legitimate_sample=policy.labels.legitimate_sample,
         seed=0,
         cap_count=policy.labels.pending_cap,
+        score_count=len(model.contestants),
     )
 
 

@@ -12,44 +12,47 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from actions.policy_schema import ModelDeclaration
-from features.records import TrainingExample
-from online_models.trainer import Trainer
+from features.errors import unknown
+from features.records import Promotion, TrainingExample
+from online_models.contest import Contest, Published
+from online_models.contestants import Evidence
 from online_models.versions import ModelVersion, decode_version, encode_version
 from streams.partition import Write
 
 NEVER_MS = 2**62
 
-# A model that has learned from a handful of examples is wilder than the prior: with AdaGrad each
-# weight's first step is as large as the learning rate, whatever the example, and the scaler's
-# variances come from a few rows. Twenty frauds are about one for each input of the bank's model.
-FIRST_VERSION_FRAUD_COUNT = 20
-FIRST_VERSION_COUNT = 200
+FIRST_VERSION_FRAUD_COUNT, FIRST_VERSION_COUNT = Evidence()
 
 
 class _Waiting(msgspec.Struct):
     next_due_ms: int | None
     examples: list[TrainingExample]
-    learned_fraud_count: int
 
 
 class TrainingDesk:
-    """Collects matured examples of one model and publishes its versions on time.
-
-    `learned_count` counts the examples learned, `learned_fraud_count` the frauds among them.
-    """
+    """Collects matured examples of one model and publishes its versions on time."""
 
     def __init__(self, model: ModelDeclaration) -> None:
         self.every_ms = model.publish_every_ms
-        self.learned_count = 0
-        self.learned_fraud_count = 0
-        inputs = [item.name for item in model.inputs]
-        self._trainer = Trainer(model.name, model.pipeline, inputs, model.options)
+        self.contest = Contest(
+            model.name, [item.name for item in model.inputs], model.contestants, model.judging
+        )
         self._examples: list[TrainingExample] = []
         self._next_due_ms: int | None = None
         self._version: ModelVersion | None = None
         self._waiting_dirty = False
-        self._trainer_dirty = False
+        self._contest_dirty = False
         self._version_dirty = False
+
+    @property
+    def learned_count(self) -> int:
+        """How many examples the champion has learned."""
+        return self.contest.learned_count
+
+    @property
+    def learned_fraud_count(self) -> int:
+        """How many of them were frauds."""
+        return self.contest.learned_fraud_count
 
     def next_due_ms(self, ts_ms: int) -> int:
         """Return the grid point at which the next version is due; the first call sets the grid."""
@@ -63,32 +66,33 @@ class TrainingDesk:
         self._examples.append(example)
         self._waiting_dirty = True
 
+    def promote(self, challenger: str) -> None:
+        """Let a challenger decide from the next version on; RecordError for an unknown one."""
+        self.contest.promote(challenger)
+        self._contest_dirty = True
+
     def grid_point_ms(self, clock_ms: int) -> int:
         """Return the newest grid point that is not after `clock_ms`."""
         return clock_ms // self.every_ms * self.every_ms
 
-    def publish(self, clock_ms: int) -> ModelVersion | None:
+    def publish(self, clock_ms: int) -> Published:
         """Learn what matured by the newest grid point; return its version, if it changed.
 
-        None also while the model has learned too little for a first version.
+        No version comes while the model has learned too little for a first one.
         """
         point_ms = self.grid_point_ms(clock_ms)
         self._next_due_ms = point_ms + self.every_ms
         self._waiting_dirty = True
         ripe = [example for example in self._examples if example.matured_ms <= point_ms]
-        if not ripe:
-            return None
         self._examples = [example for example in self._examples if example.matured_ms > point_ms]
         ripe.sort(key=lambda example: (example.matured_ms, example.event))
-        self._trainer.learn(ripe)
-        self.learned_count += len(ripe)
-        self.learned_fraud_count += sum(example.fraud for example in ripe)
-        self._trainer_dirty = True
-        if not self._is_ready:
-            return None
-        self._version = self._trainer.publish(point_ms)
-        self._version_dirty = True
-        return self._version
+        evidence = Evidence(FIRST_VERSION_FRAUD_COUNT, FIRST_VERSION_COUNT)
+        published = self.contest.publish(point_ms, ripe, evidence)
+        self._contest_dirty |= bool(ripe) or published.version is not None
+        if published.version is not None:
+            self._version = published.version
+            self._version_dirty = True
+        return published
 
     @property
     def last_point_ms(self) -> int | None:
@@ -100,25 +104,17 @@ class TrainingDesk:
         """The number of the version that was published last, 0 before the first."""
         return 0 if self._version is None else self._version.version
 
-    @property
-    def _is_ready(self) -> bool:
-        """Whether enough was learned for a first version."""
-        return (
-            self.learned_fraud_count >= FIRST_VERSION_FRAUD_COUNT
-            and self.learned_count >= FIRST_VERSION_COUNT
-        )
-
     def changes(self, prefix: bytes) -> list[Write]:
         """Return what changed since the last call."""
         writes = []
-        if self._trainer_dirty:
-            writes.append(Write(prefix + b"trainer", 0, self._trainer.state()))
+        if self._contest_dirty:
+            writes.append(Write(prefix + b"trainer", 0, self.contest.state()))
         if self._version_dirty and self._version is not None:
             writes.append(Write(prefix + b"version", 0, encode_version(self._version)))
         if self._waiting_dirty:
-            waiting = _Waiting(self._next_due_ms, self._examples, self.learned_fraud_count)
+            waiting = _Waiting(self._next_due_ms, self._examples)
             writes.append(Write(prefix + b"waiting", 0, msgspec.msgpack.encode(waiting)))
-        self._waiting_dirty = self._trainer_dirty = self._version_dirty = False
+        self._waiting_dirty = self._contest_dirty = self._version_dirty = False
         return writes
 
     def restore(
@@ -126,16 +122,14 @@ class TrainingDesk:
     ) -> ModelVersion | None:
         """Take up the stored state; return the newest version, to be applied first."""
         keys = [prefix + name for name in (b"trainer", b"version", b"waiting")]
-        trainer, version, waiting = load(keys)
-        if trainer is not None:
-            self._trainer = Trainer.restore(trainer)
-            self.learned_count = self._trainer.learned_count
+        contest, version, waiting = load(keys)
+        if version is not None:
+            self._version = decode_version(version)
+        if contest is not None:
+            self.contest.restore(contest, self._version)
         if waiting is not None:
             stored = msgspec.msgpack.decode(waiting, type=_Waiting)
             self._next_due_ms, self._examples = stored.next_due_ms, stored.examples
-            self.learned_fraud_count = stored.learned_fraud_count
-        if version is not None:
-            self._version = decode_version(version)
         return self._version
 
 
@@ -162,10 +156,20 @@ class Training:
         """Return the desks, by model, that have something to publish."""
         return {n: d for n, d in self.desks.items() if d.next_due_ms(clock_ms) <= clock_ms}
 
-    def publish(self, clock_ms: int) -> list[ModelVersion]:
-        """Publish every model that is due and has learned something."""
-        versions = [desk.publish(clock_ms) for desk in self.due(clock_ms).values()]
-        return [version for version in versions if version is not None]
+    def publish(self, clock_ms: int) -> list[Published]:
+        """Publish every model that is due; the versions and reports of each, in their order."""
+        return [desk.publish(clock_ms) for desk in self.due(clock_ms).values()]
+
+    def promote(self, order: Promotion) -> None:
+        """Obey a control record; raises RecordError for an unknown model or challenger."""
+        if order.model not in self.desks:
+            raise unknown("$.model", order.model, list(self.desks))
+        self.desks[order.model].promote(order.challenger)
+
+    @property
+    def drift_count(self) -> int:
+        """How many alarms of drift there were, over all models."""
+        return sum(desk.contest.drift_count for desk in self.desks.values())
 
     def changes(self) -> list[Write]:
         """Return what changed since the last call, over all models."""

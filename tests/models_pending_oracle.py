@@ -23,6 +23,10 @@ def values_of(step):
     return [float(step), step / 3]
 
 
+def scores_of(values):
+    return [values[0] / 2]
+
+
 @dataclass
 class Oracle:
     """What waits in one partition, as a list of dicts."""
@@ -40,7 +44,8 @@ class Oracle:
         if not fraud and not in_sample(row["event"], self.sample):
             return []
         weight = 1.0 if fraud else 1 / self.sample
-        return [(row["event"], row["ts"], row["ts"] + HORIZON_MS, fraud, weight, row["values"])]
+        matured, values = row["ts"] + HORIZON_MS, row["values"]
+        return [(row["event"], row["ts"], matured, fraud, weight, values, scores_of(values))]
 
     def transaction(self, event, ts, values):
         number = len(self.rows)

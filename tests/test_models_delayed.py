@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from models_pending_oracle import HORIZON_MS, SEED, in_sample, oracle_run, values_of
+from models_pending_oracle import HORIZON_MS, SEED, in_sample, oracle_run, scores_of, values_of
 
 from features.errors import RecordError
 from online_models import delayed, pending_rows
@@ -17,16 +17,16 @@ from online_models.kernels import sample_mask
 
 def as_tuple(e):
     assert e.model == "fraud"
-    return (e.event, e.ts_ms, e.matured_ms, e.fraud, e.weight, e.features)
+    return (e.event, e.ts_ms, e.matured_ms, e.fraud, e.weight, e.features, e.scores)
 
 
-def new(sample=1.0, cap=10**6):
-    return PendingLabels("fraud", 2, HORIZON_MS, sample, SEED, cap)
+def new(sample=1.0, cap=10**6, score_count=0):
+    return PendingLabels("fraud", 2, HORIZON_MS, sample, SEED, cap, score_count)
 
 
 def batch_run(stream, sample, cap, cuts, restarts=frozenset()):
     """The real thing, cut into batches; a restart goes through a store of blobs."""
-    pending, store, out = new(sample, cap), {}, []
+    pending, store, out = new(sample, cap, 1), {}, []
     clock, batch = -(10**9), []
     # Without records of other kinds, the clock before each row follows from the rows.
     has_ticks = any(kind == "tick" for kind, _, _ in stream)
@@ -35,7 +35,8 @@ def batch_run(stream, sample, cap, cuts, restarts=frozenset()):
         if batch:
             events, ts, values, clocks = zip(*batch, strict=True)
             clocks_ms = np.array(clocks) if has_ticks else None
-            pending.append(np.array(events), np.array(ts), np.array(values), clocks_ms)
+            scores = np.array([scores_of(row) for row in values])
+            pending.append(np.array(events), np.array(ts), np.array(values), clocks_ms, scores)
             batch.clear()
 
     for step, (kind, event, ts) in enumerate(stream):
@@ -60,7 +61,7 @@ def batch_run(stream, sample, cap, cuts, restarts=frozenset()):
                     store[name] = blob
             assert pending.changes() == []
         if step in restarts:
-            pending = new(sample, cap)
+            pending = new(sample, cap, 1)
             pending.load(store)
     counts = (pending.dropped_count, pending.unmatched_count, pending.repeated_count)
     return out, counts, store
@@ -307,6 +308,17 @@ def test_deleted_chunks_leave_the_store():
     assert sorted(name for name, blob in after.items() if blob) == ["head", f"status-{2:012d}"]
 
 
+def test_scores_of_other_contestants_are_forgotten():
+    pending = new(score_count=2)
+    scores = np.array([[0.1, 0.2], [0.3, 0.4]])
+    pending.append(np.array([1, 2]), np.array([100, 100]), np.zeros((2, 2)), None, scores)
+    blobs = dict(pending.changes())
+    for score_count, expected in ((2, [[0.1, 0.2], [0.3, 0.4]]), (3, [[], []]), (0, [[], []])):
+        again = new(score_count=score_count)
+        again.load(blobs)
+        assert [e.scores for e in again.mature(10**6)] == expected
+
+
 def saved():
     pending = new()
     append(pending, *[(event, 100) for event in range(6)])
@@ -361,6 +373,8 @@ def test_settings_out_of_range_are_refused(arguments, message):
 def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="expected shapes"):
         new().append(np.arange(2), np.arange(2), np.zeros((2, 3)))
+    with pytest.raises(ValueError, match="expected shapes"):
+        new(score_count=1).append(np.arange(2), np.arange(2), np.zeros((2, 2)))
 
 
 def test_seventy_thousand_pending_rows_take_less_than_20_megabytes(monkeypatch):

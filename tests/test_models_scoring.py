@@ -211,8 +211,8 @@ def test_a_changed_version_is_refused():
     version = untrained_version("fraud", "scaled_logistic", INPUTS)
     with pytest.raises(RecordError, match=r"\$\.checksum"):
         check_version(msgspec.structs.replace(version, version=3))
-    with pytest.raises(RecordError, match=r"\$\.schema_version: expected 1, got 2"):
-        check_version(msgspec.structs.replace(version, schema_version=2))
+    with pytest.raises(RecordError, match=r"\$\.schema_version: expected 2, got 3"):
+        check_version(msgspec.structs.replace(version, schema_version=3))
     with pytest.raises(RecordError, match=r"\$\.checksum"):
         msgspec.structs.replace(version, ts_ms=9).to_compiled()
     data = bytearray(encode_version(version))

@@ -9,7 +9,7 @@ from actions.yaml_positions import Place
 from features.expressions.parser import ExpressionText
 from features.records import TrainingExample
 from online_models.trainer import Trainer
-from online_models.versions import encode_version
+from online_models.versions import encode_version, with_calibration
 from streams import training
 from streams.training import NEVER_MS, Training, TrainingDesk
 
@@ -51,7 +51,7 @@ def taught(examples, point_ms, version=1, name="fraud"):
     trainer = Trainer(name, "scaled_logistic", INPUTS)
     trainer.version = version - 1
     trainer.learn(examples)
-    return trainer.publish(point_ms)
+    return with_calibration(trainer.publish(point_ms), "scaled_logistic", None)
 
 
 def set_thresholds(patch, fraud_count, count):
@@ -76,7 +76,7 @@ def test_examples_are_learned_by_the_time_they_matured_then_by_event(no_threshol
     for arrived in (ordered, ordered[::-1], [ordered[i] for i in (2, 0, 3, 1)]):
         desk = TrainingDesk(declaration())
         collect(desk, arrived)
-        assert desk.publish(HOUR_MS) == expected
+        assert desk.publish(HOUR_MS).version == expected
 
 
 def test_publication_keeps_to_the_grid(no_threshold):
@@ -84,12 +84,15 @@ def test_publication_keeps_to_the_grid(no_threshold):
     assert desk.next_due_ms(3 * HOUR_MS) == 4 * HOUR_MS  # at a grid point: the next one
     assert desk.next_due_ms(9 * HOUR_MS) == 4 * HOUR_MS  # the first call set the grid
     collect(desk, [example(1)])
-    assert desk.publish(6 * HOUR_MS + 1).ts_ms == 6 * HOUR_MS  # grid points without a record pass
+    assert (
+        desk.publish(6 * HOUR_MS + 1).version.ts_ms == 6 * HOUR_MS
+    )  # grid points without a record pass
     assert desk.next_due_ms(0) == 7 * HOUR_MS
-    assert desk.publish(7 * HOUR_MS) is None  # nothing was learned since
+    assert desk.publish(7 * HOUR_MS).version is None  # nothing was learned since
     assert desk.next_due_ms(0) == 8 * HOUR_MS
     collect(desk, [example(2)])
-    assert desk.publish(8 * HOUR_MS) == taught([example(1), example(2)], 8 * HOUR_MS, version=2)
+    second = taught([example(1), example(2)], 8 * HOUR_MS, version=2)
+    assert desk.publish(8 * HOUR_MS).version == second
 
 
 @pytest.mark.parametrize(
@@ -107,16 +110,20 @@ def test_the_first_version_waits_for_20_frauds_and_200_examples(
     early = lesson(fraud_count, legitimate_count)
     half = len(early) // 2
     collect(desk, early[:half])
-    assert desk.publish(HOUR_MS) is None
+    assert desk.publish(HOUR_MS).version is None
     collect(desk, early[half:])
-    assert desk.publish(2 * HOUR_MS) is None
+    assert desk.publish(2 * HOUR_MS).version is None
     assert desk.learned_count == len(early)  # it did learn
     assert desk.learned_fraud_count == fraud_count
     assert "fraud:version" not in {write.key.decode() for write in desk.changes(b"fraud:")}
     collect(desk, lacking)
-    assert desk.publish(3 * HOUR_MS) == taught(early + lacking, 3 * HOUR_MS)
+    assert desk.publish(3 * HOUR_MS).version == taught(early + lacking, 3 * HOUR_MS)
     collect(desk, [example(2000)])
-    assert desk.publish(4 * HOUR_MS).version == 2  # from now on any example is enough
+    assert desk.publish(4 * HOUR_MS).version.version == 2  # from now on any example is enough
+
+
+def versions(desks, clock_ms):
+    return [found.version for found in desks.publish(clock_ms) if found.version is not None]
 
 
 class Stored(dict):
@@ -156,7 +163,7 @@ def run(steps, stops):
             ]
         clock_ms += passed_ms
         if desks.next_due_ms(clock_ms) <= clock_ms:
-            published += desks.publish(clock_ms)
+            published += versions(desks, clock_ms)
         desks.collect(found)
     stored.take(desks.changes())
     return [encode_version(version) for version in published], stored
@@ -200,14 +207,14 @@ def test_models_publish_each_on_its_own_grid(no_threshold):
     assert desks.next_due_ms(0) == 25 * MINUTE_MS
     mine, other = example(1), example(2, model="mule")
     desks.collect([other, mine])
-    assert desks.publish(24 * MINUTE_MS) == []
+    assert versions(desks, 24 * MINUTE_MS) == []
     assert desks.heartbeat_ms(30 * MINUTE_MS) == 25 * MINUTE_MS
     expected = taught([other], 25 * MINUTE_MS, name="mule")
-    assert desks.publish(30 * MINUTE_MS) == [expected]
+    assert versions(desks, 30 * MINUTE_MS) == [expected]
     assert desks.next_due_ms(0) == 50 * MINUTE_MS
     # At 1:20 both are due, for 1:00 and 1:15: every partition passes the later one first.
     assert desks.heartbeat_ms(80 * MINUTE_MS) == 75 * MINUTE_MS
-    assert desks.publish(80 * MINUTE_MS) == [taught([mine], HOUR_MS)]
+    assert versions(desks, 80 * MINUTE_MS) == [taught([mine], HOUR_MS)]
     assert desks.next_due_ms(0) == 100 * MINUTE_MS
 
 
