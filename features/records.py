@@ -253,11 +253,18 @@ class TrainingExample(Struct, frozen=True, kw_only=True, tag_field="kind", tag="
     scores: list[float] = []
 
 
+class CalibrationBin(Struct, frozen=True, kw_only=True):
+    """Of a bin's examples: the mean score, and the share of fraud."""
+
+    predicted: float
+    observed: float
+
+
 class ContestantMeasures(Struct, frozen=True, kw_only=True):
     """How good one contestant for a model is; null where a measure is not defined.
 
-    `calibration` are bins of equal weight: mean score and share of fraud of each, by rising score;
-    `calibration_error` is the mean distance between the two.
+    `calibration` are bins of equal weight by rising score; `calibration_error` is the mean distance
+    of their predicted from their observed share.
     """
 
     contestant: str
@@ -268,7 +275,7 @@ class ContestantMeasures(Struct, frozen=True, kw_only=True):
     recall_at_budget: float | None
     log_loss: float | None
     calibration_error: float | None
-    calibration: tuple[tuple[float, float], ...]
+    calibration: tuple[CalibrationBin, ...]
 
 
 class ModelReport(Struct, frozen=True, kw_only=True, tag_field="kind", tag="model_report"):

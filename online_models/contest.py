@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from features.errors import RecordError, unknown
 from features.records import (
+    CalibrationBin,
     ContestantMeasures,
     Drift,
     ModelPromoted,
@@ -332,7 +333,7 @@ def _measures(desk: ContestantDesk, found: Measures) -> ContestantMeasures:
         recall_at_budget=_known(found.recall_at_budget),
         log_loss=_known(found.log_loss),
         calibration_error=_known(found.bins.error),
-        calibration=tuple(bins),
+        calibration=tuple(CalibrationBin(predicted=p, observed=o) for p, o in bins),
     )
 
 

@@ -210,7 +210,7 @@ class _Head(msgspec.Struct, gc=False):
     """What ordering needs of a native record; the engine validates the rest."""
 
     ts_ms: int
-    customer_id: str
+    customer_id: str = ""  # a control record is nobody's
     kind: str = ""
     event_id: str | None = None
 

@@ -47,7 +47,7 @@ class Bank:
         self.hour = 0
         self.version = None
         self.waiting = []
-        self.published = []
+        self.evidence = EVIDENCE
 
     def live(self, hours, between=lambda bank: None):
         """Let hours pass; return what was published. `between` is called before each one."""
@@ -59,7 +59,7 @@ class Bank:
             due = [e for e in self.waiting if e.matured_ms < self.hour * HOUR_MS]
             self.waiting = [e for e in self.waiting if e.matured_ms >= self.hour * HOUR_MS]
             due.sort(key=lambda e: (e.matured_ms, e.event))
-            found = self.contest.publish(self.hour * HOUR_MS, due, EVIDENCE)
+            found = self.contest.publish(self.hour * HOUR_MS, due, self.evidence)
             if found.version is not None:
                 self.version = found.version
             told.append(found)

@@ -36,7 +36,7 @@ from streams.policy_files import read_policy
 HASHER = IdHasher(b"another-key-of16")
 EXPONENTS = {"EUR": 2, "USD": 2, "GBP": 2, "JPY": 0, "KWD": 3}  # ISO 4217, by hand
 KINDS = dict(zip(FIELDS, (Kind.TRANSACTION, Kind.LABEL, Kind.PROFILE, Kind.INTERACTION,
-                          Kind.OUTCOME, Kind.CONTACT), strict=True))  # fmt: skip
+                          Kind.OUTCOME, Kind.CONTACT, Kind.CONTROL), strict=True))  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +198,8 @@ def factor_of(policy: Policy, currency: str, ts_ms: int) -> Fraction | None:
 
 def oracle_cells(policy: Policy, topic: str, record: dict[str, Any]) -> dict[Cell, int] | None:
     """Return the cells that a record fills, None where it is refused: a field at a time."""
+    if topic == "control":
+        return {}
     cells = {
         Cell.TS_MS: record["ts_ms"],
         Cell.CUSTOMER_ID: HASHER.one(record["customer_id"]),

@@ -18,9 +18,14 @@ from features.records import (
     INPUT_RECORDS,
     OUTPUT_RECORDS,
     Alert,
+    CalibrationBin,
     ContactChannel,
+    ContestantMeasures,
     DeadLetter,
+    Drift,
     LostCandidate,
+    ModelPromoted,
+    ModelReport,
     Offer,
     Profile,
     QuietHours,
@@ -76,7 +81,26 @@ EXAMPLES: list[msgspec.Struct] = [
     ),
     TrainingExample(
         model="fraud", event=-(2**63) + 1, ts_ms=TS_MS, matured_ms=TS_MS, fraud=False, weight=10.0,
-        features=[0.5, -1.0],
+        features=[0.5, -1.0], scores=[0.25],
+    ),
+    ModelReport(
+        model="fraud", ts_ms=TS_MS, version=7, champion="scaled_logistic", from_ms=TS_MS - 9,
+        to_ms=TS_MS, example_count=20, fraud_count=2, alerts_per_day=100.0,
+        contestants=(
+            ContestantMeasures(
+                contestant="scaled_logistic", pipeline="scaled_logistic", learned_count=500,
+                auc=0.9, average_precision=None, recall_at_budget=0.5, log_loss=0.1,
+                calibration_error=0.01, calibration=(CalibrationBin(predicted=0.1, observed=0.2),),
+            ),
+        ),
+    ),
+    ModelPromoted(
+        model="fraud", ts_ms=TS_MS, version=8, champion="other", before="scaled_logistic",
+        by="command",
+    ),
+    Drift(
+        model="fraud", ts_ms=TS_MS, version=8, what="error:other", detector="adwin", before=0.1,
+        after=0.2, response="reset",
     ),
     DeadLetter(
         raw=b"\xff", topic="labels", partition=1, offset=7, path="$", expected="x", got="y",
