@@ -348,7 +348,7 @@ INPUT_RECORDS: dict[str, type[Struct]] = {
     "labels": Label,
     "outcomes": Outcome,
     "contacts": Contact,
-    "control": Promotion,
+    "promotions": Promotion,
 }
 OUTPUT_RECORDS: dict[str, type[Struct]] = {
     "alerts": Alert,

@@ -48,7 +48,7 @@ TOPICS_BY_KIND = {
     "label": "labels",
     "outcome": "outcomes",
     "contact": "contacts",
-    "promotion": "control",
+    "promotion": "promotions",
 }
 RECORDS_BY_KIND = {kind: INPUT_RECORDS[topic] for kind, topic in TOPICS_BY_KIND.items()}
 

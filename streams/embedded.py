@@ -166,7 +166,7 @@ class EmbeddedRuntime:
 
     def _deliver(self, output: Output) -> None:
         self.training.collect(output.training)
-        for order in output.promotions:
+        for _, order in output.promotions:
             self.training.promote(order)
         if self._settings.emit_training:
             for example in output.training:

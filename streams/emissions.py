@@ -60,7 +60,7 @@ class Output:
     decisions: list[Decisions] = field(default_factory=list)
     training: list[TrainingExample] = field(default_factory=list)
     training_partitions: list[int] = field(default_factory=list)  # where each example comes from
-    promotions: list[Promotion] = field(default_factory=list)
+    promotions: list[tuple[int, Promotion]] = field(default_factory=list)  # by partition
     record_count: int = 0
     dead_letter_count: int = 0
 

@@ -212,7 +212,7 @@ class Processor:
         for row in np.flatnonzero(batch.kinds == Kind.CONTROL).tolist():
             record = batch.records[row]
             if isinstance(record, Promotion):
-                output.promotions.append(record)
+                output.promotions.append((int(batch.partitions[row]), record))
         self._on_stage("actions")
         rows = np.flatnonzero(batch.kinds == Kind.TRANSACTION)
         if rows.size:

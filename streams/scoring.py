@@ -21,10 +21,16 @@ class _Shadowed:
     """One contestant: the columns that it sees, and the version that scores now."""
 
     def __init__(self, model: ModelDeclaration, contestant: Contestant) -> None:
+        self._contestant = contestant
         names = [item.name for item in model.inputs]
         self.columns = [names.index(name) for name in contestant.inputs]
         self._sees_all = self.columns == list(range(len(names)))
         self.take(untrained_version(model.name, contestant.pipeline, contestant.inputs))
+
+    def fits(self, version: ModelVersion) -> bool:
+        """Return whether a version is of this contestant's pipeline and inputs."""
+        declared = (self._contestant.pipeline, self._contestant.inputs)
+        return (version.pipeline, version.inputs) == declared
 
     def take(self, version: ModelVersion) -> None:
         """Score with this version from now on."""
@@ -70,15 +76,16 @@ class Scorer:
         return self.contestants.index(self.champion)
 
     def take(self, version: ModelVersion) -> None:
-        """Score with this version from now on; contestants that it does not hold stay as they are.
+        """Score with this version from now on; what it has of other contestants is passed over.
 
         Raises RecordError where a version does not hold a model.
         """
         for name, own in by_contestant(version).items():
-            if name in self._contestants:
-                self._contestants[name].take(own)
-        if version.contestant in self._contestants:
-            self.champion = version.contestant
+            known = self._contestants.get(name)
+            if known is not None and known.fits(own):
+                known.take(own)
+                if own is version:
+                    self.champion = name
         self.version = version.version
 
     def inputs(self, before: Floats) -> Floats:

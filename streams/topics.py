@@ -76,12 +76,29 @@ def input_topics(inputs: Literal["one", "kinds"]) -> list[Topic]:
 
 def output_topics() -> list[Topic]:
     """Return the topics that the engine writes to."""
-    channels = [*get_args(ContactChannel), CONTROL_GROUP]
+    channels = [*get_args(ContactChannel), CONTROL_GROUP]  # fmt: skip
     return [
         Topic("alerts", "output", "an alert for each risky event"),
         *(Topic(f"offers.{c}", "output", f"the offers that go by {c}") for c in channels),
         Topic("tasks", "output", "work for people"),
         Topic(DECISIONS, "output", "every decision, where that is asked for"),
+        Topic(
+            "model-reports",
+            "output",
+            "how good champion and challengers are",
+            False,
+            False,
+            30 * DAY_MS,
+        ),
+        Topic(
+            "model-promotions",
+            "output",
+            "which challenger became champion",
+            False,
+            False,
+            30 * DAY_MS,
+        ),
+        Topic("drift", "output", "what is no longer as it was", False, False, 30 * DAY_MS),
         Topic(TRAINING, "output", "matured examples", False, False, 30 * DAY_MS),
         Topic(DEAD_LETTERS, "output", "records that were refused", False, False, 30 * DAY_MS),
     ]

@@ -7,9 +7,7 @@ from typing import Any
 TS_MS = 1_751_328_000_000
 ABSENT = object()  # as a change: the field is left out
 ANY_JSON = "a JSON object in UTF-8"
-TOPICS = (
-    "a topic of transactions, interactions, profiles, labels, outcomes, contacts, control, events"
-)
+TOPICS = "a topic of transactions, interactions, profiles, labels, outcomes, contacts, promotions, events"
 KINDS = "one of transaction, interaction, profile, label, outcome, contact, promotion"
 TYPES = (
     "one of cash, deposit, fee, interest, loan_payment, purchase, refund, salary, transfer_in, "
@@ -30,9 +28,9 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
     "outcomes": {"action_id": "a1", "ts_ms": TS_MS, "customer_id": "ada", "result": "seen"},
     "contacts": {"contact_id": "c1", "ts_ms": TS_MS, "customer_id": "ada", "channel": "sms"},
-    "control": {"ts_ms": TS_MS, "model": "fraud", "challenger": "scaled_logistic"},
+    "promotions": {"ts_ms": TS_MS, "model": "fraud", "challenger": "scaled_logistic"},
 }  # fmt: skip
-KIND_NAMES = {topic: topic.removesuffix("s") for topic in FIELDS} | {"control": "promotion"}
+KIND_NAMES = {topic: topic.removesuffix("s") for topic in FIELDS}
 
 
 def fields(topic: str, **changes: Any) -> dict[str, Any]:

@@ -198,7 +198,7 @@ def factor_of(policy: Policy, currency: str, ts_ms: int) -> Fraction | None:
 
 def oracle_cells(policy: Policy, topic: str, record: dict[str, Any]) -> dict[Cell, int] | None:
     """Return the cells that a record fills, None where it is refused: a field at a time."""
-    if topic == "control":
+    if topic == "promotions":
         return {}
     cells = {
         Cell.TS_MS: record["ts_ms"],

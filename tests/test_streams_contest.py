@@ -92,7 +92,7 @@ class Run:
 
 def order(challenger: str, ts_ms: int = START_MS, model: str = "fraud") -> Sent:
     record = Promotion(ts_ms=ts_ms, model=model, challenger=challenger)
-    return Sent("control", "", ENCODER.encode(record))
+    return Sent("promotions", "", ENCODER.encode(record))
 
 
 @settings(max_examples=20)
@@ -239,8 +239,8 @@ def test_an_order_that_names_nobody_is_a_dead_letter(judged: Policy) -> None:
     )
     letters = [msgspec.json.decode(v, type=DeadLetter) for v in run.of("dead-letters")]
     assert [(x.topic, x.path, x.got, x.nearest) for x in letters] == [
-        ("control", "$.challenger", "`leen`", "lean"),
-        ("control", "$.model", "`froud`", "fraud"),
+        ("promotions", "$.challenger", "`leen`", "lean"),
+        ("promotions", "$.model", "`froud`", "fraud"),
     ]
     assert letters[0].expected == "one of: scaled_logistic, lean, same"
 

@@ -275,7 +275,10 @@ class Deciding:
     def _fits(self, version: ModelVersion) -> bool:
         """Whether this policy has that model, with the same inputs."""
         model = next((m for m in self._policy.models if m.name == version.name), None)
-        if model is None or tuple(item.name for item in model.inputs) != version.inputs:
+        found = (version, *version.challengers)
+        if model is None or not all(
+            set(own.inputs) <= {item.name for item in model.inputs} for own in found
+        ):
             logger.warning(
                 "version %d of model %s has not the inputs of this policy: not used",
                 version.version,

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from actions.policy_schema import ModelDeclaration
-from features.records import ENCODER, TrainingExample
+from features.records import ENCODER, Promotion, TrainingExample
+from online_models.contest import Published
 from online_models.versions import ModelVersion
 from streams.emissions import Emission, Output
 from streams.partition import Write
@@ -20,6 +21,7 @@ from streams.training import Training
 SEQUENCE_KEY = b"training-sequence"
 PROGRESS_KEY = b"progress"
 CLOCK_MARK = "clock"
+PROMOTION_MARK = "-promotion"  # no model has such a name
 
 
 class Clock(msgspec.Struct, frozen=True, tag_field="kind", tag="clock"):
@@ -69,16 +71,23 @@ class Outbox:
         return min(((clock_ms // every + 1) * every for every in self._every_ms), default=2**62)
 
     def examples(self, output: Output) -> list[Emission]:
-        """Return matured examples as records of `training`."""
+        """Return matured examples, and orders to promote, as records of `training`."""
         emissions = []
         for example, partition in zip(output.training, output.training_partitions, strict=True):
-            numbers = self._next[partition]
-            number = numbers.get(example.model, 0)
-            numbers[example.model] = number + 1
-            self._changed.add(partition)
-            key = f"{example.model}:{partition}:{number}"
+            key = self._number(example.model, partition)
             emissions.append(Emission("training", key, ENCODER.encode(example)))
+        for partition, order in output.promotions:
+            key = self._number(PROMOTION_MARK, partition)
+            emissions.append(Emission("training", key, ENCODER.encode(order)))
         return emissions
+
+    def _number(self, mark: str, partition: int) -> str:
+        """Return the key of the next record of this mark from a partition."""
+        numbers = self._next[partition]
+        number = numbers.get(mark, 0)
+        numbers[mark] = number + 1
+        self._changed.add(partition)
+        return f"{mark}:{partition}:{number}"
 
     def clocks(self, clocks_ms: Iterable[tuple[int, int]]) -> list[Emission]:
         """Return a record for each (partition, clock) that has passed a point since the last."""
@@ -156,19 +165,22 @@ class Learner:
             if int(number[0]) < self._progress.next_numbers.get(name, 0):
                 return
             self._progress.next_numbers[name] = int(number[0]) + 1
-            self._training.collect([msgspec.json.decode(value, type=TrainingExample)])
+            if mark == PROMOTION_MARK:
+                self._training.promote(msgspec.json.decode(value, type=Promotion))
+            else:
+                self._training.collect([msgspec.json.decode(value, type=TrainingExample)])
         self._is_changed = True
 
-    def learn(self) -> tuple[list[ModelVersion], list[Point]]:
-        """Learn what all partitions have got past; return new versions, and all points passed."""
+    def learn(self) -> tuple[list[Published], list[Point]]:
+        """Learn what all partitions have got past; return what is new, and all points passed."""
         clock_ms = self._clock_ms()
-        versions: list[ModelVersion] = []
+        published: list[Published] = []
         if clock_ms > 0 and self._training.next_due_ms(clock_ms) <= clock_ms:
-            versions = self._training.publish(clock_ms)
+            published = self._training.publish(clock_ms)
         points = [p for p in self.points() if self._told_ms.get(p.model) != p.point_ms]
         self._told_ms |= {point.model: point.point_ms for point in points}
         self._is_changed |= bool(points)
-        return versions, points
+        return published, points
 
     def points(self) -> list[Point]:
         """Return where each model stands: the newest point of its grid that was got past."""

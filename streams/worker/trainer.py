@@ -13,7 +13,7 @@ from actions.policy_schema import ModelDeclaration
 from features.records import ENCODER
 from online_models.versions import ModelVersion, encode_version
 from streams.committer import Committer
-from streams.emissions import Emission
+from streams.emissions import Emission, report_emission
 from streams.engine import Owned, acquire_all
 from streams.sinks import Sink
 from streams.store import PartitionChange, Store
@@ -87,10 +87,15 @@ class TrainerPart:
         if end_offset is not None:
             self.offset = end_offset
             self._is_dirty = True
-        versions, points = learner.learn()
+        published, points = learner.learn()
+        reports = [report_emission(report) for found in published for report in found.reports]
+        if reports and self._sink is not None:
+            # Before the state: what is lost on the way is told once more, byte for byte.
+            self._sink.write(reports)
+            self._sink.flush()
         if points or (self._is_dirty and self._now_s() - self._checkpointed_s > CHECKPOINT_S):
             self._commit(learner)
-        self._publish(versions, points)
+        self._publish([found.version for found in published if found.version], points)
         reach = learner.reach()
         if reach is not None:
             self._emit([Emission(MODELS, REACH_KEY, ENCODER.encode(reach))])
