@@ -13,6 +13,7 @@ from features.errors import MillraceError
 from features.expressions.reference import page
 from millrace.features_cli import features
 from millrace.identity import id_key
+from millrace.models_cli import models
 from millrace.process import tune_process
 from millrace.replaying import ReplayRequest, replay_view, run_replay
 from millrace.topics_cli import settings as settings_page
@@ -122,6 +123,7 @@ def simulate(customers: int, days: int, seed: int, out: Path, overwrite: bool) -
 
 
 main.add_command(features)
+main.add_command(models)
 main.add_command(topics)
 main.add_command(settings_page)
 

@@ -146,7 +146,7 @@ class Contest:
         if promoted is not None:
             reports.append(promoted)
         if self._window.count and point_ms >= self._report_due_ms:
-            reports.append(self._report(point_ms))
+            reports.append(self.report(point_ms))
             every_ms = self._settings.every_ms
             self._report_due_ms = (point_ms // every_ms + 1) * every_ms
         return Published(version, reports)
@@ -245,15 +245,16 @@ class Contest:
         place = self._names.index(name)
         return self._window.measure(place, self._settings.alerts_per_day, last_count)
 
-    def _report(self, point_ms: int) -> ModelReport:
+    def report(self, point_ms: int) -> ModelReport:
+        """Return how good the contestants are over the window as it stands."""
         window = self._window
         return ModelReport(
             model=self.model,
             ts_ms=point_ms,
             version=self.version,
             champion=self.champion,
-            from_ms=int(window.ts_ms.min()),
-            to_ms=int(window.ts_ms.max()),
+            from_ms=int(window.ts_ms.min(initial=point_ms)),
+            to_ms=int(window.ts_ms.max(initial=0)),
             example_count=window.count,
             fraud_count=int(window.fraud.sum()),
             alerts_per_day=self._settings.alerts_per_day,

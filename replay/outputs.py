@@ -24,6 +24,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from replay.model_log import ModelLog
+
 HASHED_ROWS = 8_192  # rows are hashed and turned into Arrow in blocks of about this many
 ROW_GROUP_ROWS = 131_072
 DECISIONS_FILE = "decisions.parquet"
@@ -279,7 +281,8 @@ class _Message(msgspec.Struct, gc=False):
 class MessagesWriter:
     """Writes output messages to `alerts`, `offers`, `tasks` and `dead-letters.jsonl`.
 
-    All four files are made, even where they stay empty; other topics are not kept. `counts` has
+    All four files are made, even where they stay empty; what is said of models goes to `models`,
+    other topics are not kept. `counts` has
     the messages of each file, `tallies` how many there are by (risk, action) of an alert, (offer,
     channel), (task,) and (path,) of a dead letter.
     """
@@ -293,11 +296,13 @@ class MessagesWriter:
             name: (Path(directory) / f"{name}.jsonl").open("wb") for name in self.FILES
         }
         self._decode = msgspec.json.Decoder(_Message).decode
+        self.models = ModelLog(directory)
 
     def write(self, topic: str, value: bytes) -> None:
         """Append one message, a JSON object without line breaks."""
         name = topic.partition(".")[0]
         if name not in self._files:
+            self.models.write(name, value)
             return
         self._files[name].write(value + b"\n")
         self.counts[name] += 1
@@ -312,6 +317,7 @@ class MessagesWriter:
 
     def close(self) -> None:
         """Close the files; may be called again."""
+        self.models.close()
         for file in self._files.values():
             file.close()
 

@@ -198,6 +198,7 @@ def conclude(
         off_policy=None,
         decisions_sha256=decisions.sha256,
         versions={"policy": policy.version, "models": _versions(played.model_versions)},
+        models=messages.models.summary(),
     )
     write_summary(directory, summary)
     _report(directory, title, policy, summary, played.log, window, messages, played.latency_ns)
@@ -253,6 +254,7 @@ def _report(
         window=window,
         tallies=messages.tallies,
         latency_ns=latency_ns,
+        models=messages.models,
         currency=policy.currency,
         minor_per_major=10**policy.currency_exponent,
     )

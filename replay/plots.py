@@ -41,7 +41,8 @@ _STYLE = {
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
-def _svg(draw: Callable[[Figure], None], width: float = 6.2, height: float = 3.4) -> str:
+def svg(draw: Callable[[Figure], None], width: float = 6.2, height: float = 3.4) -> str:
+    """Return what `draw` puts on a figure of this size (inches), as SVG."""
     with mpl.rc_context(_STYLE):  # type: ignore[arg-type]
         figure = Figure(figsize=(width, height))
         figure.subplots_adjust(
@@ -51,8 +52,8 @@ def _svg(draw: Callable[[Figure], None], width: float = 6.2, height: float = 3.4
         draw(figure)
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata=_NO_METADATA, transparent=True)
-    svg = text.getvalue()
-    return svg[svg.index("<svg") :]  # without the XML declaration and the document type
+    whole = text.getvalue()
+    return whole[whole.index("<svg") :]  # without the XML declaration and the document type
 
 
 def records_over_time(log: Evaluated) -> str:
@@ -62,7 +63,7 @@ def records_over_time(log: Evaluated) -> str:
     start = first // width_ms
     bins = log.ts_ms // width_ms - start
     count = int(bins.max()) + 1
-    times = _times((np.arange(count) + start) * width_ms)
+    times = instants((np.arange(count) + start) * width_ms)
 
     def draw(figure: Figure) -> None:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
@@ -73,9 +74,9 @@ def records_over_time(log: Evaluated) -> str:
         lower.set_ylabel("alerted")
         for axes in (upper, lower):
             axes.set_ylim(bottom=0)
-        _date_axis(lower)
+        date_axis(lower)
 
-    return _svg(draw, width=12, height=4)
+    return svg(draw, width=12, height=4)
 
 
 def score_distribution(score: NDArray[np.float64], truth: NDArray[np.int8]) -> str:
@@ -102,7 +103,7 @@ def score_distribution(score: NDArray[np.float64], truth: NDArray[np.int8]) -> s
         axes.set_ylabel("transactions (log)")
         axes.legend()
 
-    return _svg(draw)
+    return svg(draw)
 
 
 def roc_curve(fraud: NDArray[np.bool_], score: NDArray[np.float64], area: float | None) -> str:
@@ -119,7 +120,7 @@ def roc_curve(fraud: NDArray[np.bool_], score: NDArray[np.float64], area: float 
         axes.set_ylabel("true positive rate")
         axes.legend(loc="lower right")
 
-    return _svg(draw)
+    return svg(draw)
 
 
 def precision_recall_curve(
@@ -143,7 +144,7 @@ def precision_recall_curve(
         axes.set_ylabel("precision")
         axes.legend()
 
-    return _svg(draw)
+    return svg(draw)
 
 
 def caught_by_day(
@@ -164,7 +165,7 @@ def caught_by_day(
     count = int(bins.max()) + 1
     caught = np.bincount(bins[alerted], value[alerted], minlength=count)
     missed = np.bincount(bins[~alerted], value[~alerted], minlength=count)
-    times = _times((np.arange(count) + days.min()) * DAY_MS)
+    times = instants((np.arange(count) + days.min()) * DAY_MS)
     total = float(value.sum())
     share = caught.sum() / total if total > 0 else 0.0
 
@@ -174,9 +175,9 @@ def caught_by_day(
         axes.bar(times, missed, width=0.8, bottom=caught, color=ORANGE, label="missed")
         axes.set_ylabel(f"fraud per day, {currency or 'major units'}")
         axes.legend()
-        _date_axis(axes)
+        date_axis(axes)
 
-    return _svg(draw, width=12)
+    return svg(draw, width=12)
 
 
 def latency_curve(latency_ns: Any) -> str:
@@ -194,7 +195,7 @@ def latency_curve(latency_ns: Any) -> str:
         axes.set_xlabel("percentile")
         axes.set_ylabel("latency, µs (log)")
 
-    return _svg(draw)
+    return svg(draw)
 
 
 def _cumulated(
@@ -217,11 +218,13 @@ def _thinned(count: int) -> NDArray[np.int64]:
     return np.unique(np.concatenate([spread, even]).astype(np.int64))
 
 
-def _times(ts_ms: NDArray[np.int64]) -> Any:
+def instants(ts_ms: NDArray[np.int64]) -> Any:
+    """Return epoch milliseconds as times that a date axis understands."""
     return ts_ms.astype("datetime64[ms]")
 
 
-def _date_axis(axes: Axes) -> None:
+def date_axis(axes: Axes) -> None:
+    """Label the x axis with short dates."""
     locator = AutoDateLocator()  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     formatter = ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]

@@ -12,6 +12,8 @@ import numpy as np
 
 from replay.encoding import FRAUD
 from replay.evaluation_log import Evaluated
+from replay.model_log import ModelLog
+from replay.model_plots import calibration_plot, contestants_table, precision_over_time
 from replay.plots import (
     caught_by_day,
     latency_curve,
@@ -61,6 +63,7 @@ class ReportInput:
     window: EvaluationWindow
     tallies: Mapping[str, Mapping[tuple[str, ...], int]] = field(default_factory=dict)
     latency_ns: Any = None
+    models: ModelLog | None = None
     currency: str = ""
     minor_per_major: int = 100
 
@@ -183,6 +186,7 @@ def _sections(given: ReportInput) -> list[str]:
             no_labels,
         ),
         _section("Fraud by value", caught, "No labelled frauds.", wide=True),
+        *_model_sections(given.models),
         _tally("Alerts", ("risk", "action"), given.tallies.get("alerts", {})),
         _tally("Offers", ("offer", "channel"), given.tallies.get("offers", {})),
         _tally("Tasks", ("task",), given.tallies.get("tasks", {})),
@@ -191,6 +195,21 @@ def _sections(given: ReportInput) -> list[str]:
         _section("Versions", _pairs(summary["versions"]), "None.", wide=True),
         _section("Hash of all decisions", f"<code>{escape(summary['decisions_sha256'])}</code>"),
     ]
+
+
+def _model_sections(log: ModelLog | None) -> list[str]:
+    """Return three sections for each model that was reported on."""
+    sections = []
+    for model, report in log.newest().items() if log is not None else ():
+        what = f"Model {model}"
+        sections += [
+            _section(f"{what}: champion and challengers", contestants_table(report), wide=True),
+            _section(f"{what}: precision over time", precision_over_time(log, model), wide=True)
+            if log is not None
+            else "",
+            _section(f"{what}: calibration", calibration_plot(report)),
+        ]
+    return sections
 
 
 def _section(title: str, body: str | None, absent: str = "", *, wide: bool = False) -> str:

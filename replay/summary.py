@@ -112,6 +112,7 @@ def build_summary(
     off_policy: Mapping[str, Any] | None,
     decisions_sha256: str,
     versions: Mapping[str, Any],
+    models: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the summary. `latency_ns` is an HdrHistogram of nanoseconds, or None."""
     measured = metrics or Metrics(None, None, None)
@@ -136,6 +137,7 @@ def build_summary(
         "off_policy": dict(off_policy) if off_policy is not None else None,
         "decisions_sha256": decisions_sha256,
         "versions": dict(versions),
+        "models": dict(models or {}),
     }
 
 

@@ -21,6 +21,7 @@ from actions.policy import Policy
 from features.errors import MillraceError
 from features.records import ONE_TOPIC, DeadLetter
 from replay.evaluation_log import Evaluated, EvaluationLog
+from replay.model_log import MODEL_TOPICS
 from replay.outputs import DecisionsWriter, MessagesWriter
 from replay.player import Played, conclude, paced
 from replay.sources import Source
@@ -294,6 +295,9 @@ def _write_messages(
             placed.append((position, value))
         for _, value in sorted(placed, key=lambda item: item[0]):
             messages.write(family, value)
+    for topic in MODEL_TOPICS:  # each has one partition, so they are in order
+        for value in answers.get(topic, ()):
+            messages.write(topic, value)
     return dead
 
 

@@ -20,9 +20,8 @@ from streams.partition import Write
 from streams.residency import Resident
 from streams.sinks import Sink
 from streams.store import Store
-from streams.training import Training
+from streams.training import TRAINER_OWNER, Training
 
-TRAINER_PARTITION = "trainer"
 LATENCY_MAX_NS = 60_000_000_000
 
 
@@ -74,8 +73,8 @@ class EmbeddedRuntime:
         self._on_output = on_output
         self._now_ns = monotonic_ns
         partitions = range(self._settings.partition_count)
-        owned = acquire_all(store, [*map(str, partitions), TRAINER_PARTITION])
-        self.checkpoint_count = owned[TRAINER_PARTITION].offsets.get("checkpoints", 0)
+        owned = acquire_all(store, [*map(str, partitions), TRAINER_OWNER])
+        self.checkpoint_count = owned[TRAINER_OWNER].offsets.get("checkpoints", 0)
         self.training = Training(policy.models)
         self.log = PartitionedLog(self._settings.partition_count)
         self._engine = Engine(
@@ -97,7 +96,7 @@ class EmbeddedRuntime:
 
     def _restore(self) -> None:
         versions = self.training.restore(
-            lambda keys: self._engine.load([(TRAINER_PARTITION, key) for key in keys])
+            lambda keys: self._engine.load([(TRAINER_OWNER, key) for key in keys])
         )
         for version in versions:
             self.processor.apply_model(version)
@@ -178,16 +177,16 @@ class EmbeddedRuntime:
 
     def positions(self) -> Mapping[str, Offsets]:
         """Return the next offset of everything decided, and the number of this checkpoint."""
-        positions: dict[str, Offsets] = {TRAINER_PARTITION: {}}
+        positions: dict[str, Offsets] = {TRAINER_OWNER: {}}
         for (topic, partition), offset in self.log.position().items():
             positions.setdefault(str(partition), {})[topic] = offset
         self.checkpoint_count += 1
-        positions[TRAINER_PARTITION]["checkpoints"] = self.checkpoint_count
+        positions[TRAINER_OWNER]["checkpoints"] = self.checkpoint_count
         return positions
 
     def writes(self) -> Mapping[str, Sequence[Write]]:
         """Return what the trainer stores."""
-        return {TRAINER_PARTITION: self.training.changes()}
+        return {TRAINER_OWNER: self.training.changes()}
 
     def checkpoint(self) -> None:
         """Store everything decided so far; returns once the store has it."""

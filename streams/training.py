@@ -20,6 +20,7 @@ from online_models.versions import ModelVersion, decode_version, encode_version
 from streams.partition import Write
 
 NEVER_MS = 2**62
+TRAINER_OWNER = "trainer"  # whose state it is in the store
 
 FIRST_VERSION_FRAUD_COUNT, FIRST_VERSION_COUNT = Evidence()
 
@@ -179,6 +180,16 @@ class Training:
         """Take up every desk's stored state; return the versions to be applied first."""
         found = [desk.restore(_prefix(name), load) for name, desk in self.desks.items()]
         return [version for version in found if version is not None]
+
+
+def contest_key(model: str) -> bytes:
+    """Return under which key the trainer keeps a model's contest."""
+    return _prefix(model) + b"trainer"
+
+
+def version_key(model: str) -> bytes:
+    """Return under which key the trainer keeps a model's newest version."""
+    return _prefix(model) + b"version"
 
 
 def _prefix(model: str) -> bytes:

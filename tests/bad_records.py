@@ -7,7 +7,8 @@ from typing import Any
 TS_MS = 1_751_328_000_000
 ABSENT = object()  # as a change: the field is left out
 ANY_JSON = "a JSON object in UTF-8"
-TOPICS = "a topic of transactions, interactions, profiles, labels, outcomes, contacts, promotions, events"
+INPUTS = "transactions, interactions, profiles, labels, outcomes, contacts, promotions"
+TOPICS = f"a topic of {INPUTS}, events"
 KINDS = "one of transaction, interaction, profile, label, outcome, contact, promotion"
 TYPES = (
     "one of cash, deposit, fee, interest, loan_payment, purchase, refund, salary, transfer_in, "

@@ -21,7 +21,12 @@ JUDGING = """
 
 
 def bank_with(model: str) -> Policy:
-    """Return the bank's policy with more keys of its model, `model` indented by four."""
+    """Return the bank's policy with more keys of its model."""
+    return Policy.parse(bank_files(model))
+
+
+def bank_files(model: str) -> dict[str, str]:
+    """Return the texts of the bank's policy with more keys of its model."""
     files = {path.name: path.read_text("utf-8") for path in BANK_POLICY.glob("*.yaml")}
     head = "    publish_every: 1h\n"
     assert files["models.yaml"].count(head) == 1
@@ -29,4 +34,4 @@ def bank_with(model: str) -> Policy:
     files["models.yaml"] = files["models.yaml"].replace(
         head, head + textwrap.indent(more, "    ") + "\n"
     )
-    return Policy.parse(files)
+    return files

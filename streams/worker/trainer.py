@@ -17,9 +17,9 @@ from streams.emissions import Emission, report_emission
 from streams.engine import Owned, acquire_all
 from streams.sinks import Sink
 from streams.store import PartitionChange, Store
+from streams.training import TRAINER_OWNER
 from streams.worker.learning import Learner, Point
 
-OWNER = "trainer"
 TOPIC = "training"
 MODELS = "models"
 VERSION_KEY, POINT_KEY, REACH_KEY = "version", "point", "reach"
@@ -61,8 +61,8 @@ class TrainerPart:
 
     def take(self, partition_count: int, sink: Sink) -> int | None:
         """Become the trainer; return the stored offset of `training`, None where there is none."""
-        owned = self._committer.patiently(partial(acquire_all, self._store, [OWNER]))
-        self._owned, self._sink = owned[OWNER], sink
+        owned = self._committer.patiently(partial(acquire_all, self._store, [TRAINER_OWNER]))
+        self._owned, self._sink = owned[TRAINER_OWNER], sink
         self._committed = dict(self._owned.offsets)
         self.offset = self._committed.get(TOPIC, 0)
         self._checkpoints_count = self._committed.get("checkpoints", 0)
@@ -75,7 +75,9 @@ class TrainerPart:
         return self._committed.get(TOPIC)
 
     def _load(self, keys: list[bytes]) -> list[bytes | None]:
-        return self._committer.patiently(partial(self._store.load, [(OWNER, key) for key in keys]))
+        return self._committer.patiently(
+            partial(self._store.load, [(TRAINER_OWNER, key) for key in keys])
+        )
 
     def learn(self, records: Sequence[tuple[str, bytes]], end_offset: int | None) -> None:
         """Take records, learn what is due, store, publish; `end_offset` is the next to read."""
@@ -118,7 +120,7 @@ class TrainerPart:
         self._checkpoints_count += 1
         offsets = {TOPIC: self.offset, "checkpoints": self._checkpoints_count}
         moved = {name: (self._committed.get(name, 0), new) for name, new in offsets.items()}
-        change = PartitionChange(OWNER, self._owned.epoch, moved, learner.writes(), [])
+        change = PartitionChange(TRAINER_OWNER, self._owned.epoch, moved, learner.writes(), [])
         self._committer.begin([change])
         self._committer.finish()
         self._committed = offsets

@@ -1,0 +1,131 @@
+"""`millrace models`: champion and challengers as last stored, and orders to promote."""
+
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from features.errors import MillraceError, unknown
+from features.records import ENCODER, TS_MS_MAX, TS_MS_MIN, Promotion
+from millrace.replaying import open_store
+from streams.policy_files import BANK_POLICY, read_policy
+from streams.settings import Settings
+
+EXISTING_DIR = click.Path(exists=True, file_okay=False, path_type=Path)
+_HEADS = ("model", "contestant", "pipeline", "version", "learned", "AUC", "average precision",
+          "recall at budget", "calibration error")  # fmt: skip
+
+
+def _policy_option(command: Any) -> Any:
+    return click.option(
+        "--policy",
+        "policy_dir",
+        type=EXISTING_DIR,
+        default=BANK_POLICY,
+        show_default="the bank policy that ships with Millrace",
+        help="Folder of the policy's YAML files.",
+    )(command)
+
+
+@click.group()
+def models() -> None:
+    """Look at models, and choose the one that decides."""
+
+
+@models.command("list")
+@click.option("--redis", "redis_url", help="The engine's Redis; else MILLRACE_REDIS.")
+@click.option("--prefix", help="Of its keys; else MILLRACE_REDIS_PREFIX.")
+@click.option("--json", "as_json", is_flag=True, help="Print the models as JSON.")
+@_policy_option
+def list_models(redis_url: str | None, prefix: str | None, as_json: bool, policy_dir: Path) -> None:
+    """Show each model's champion and challengers, and how good they are, as last stored."""
+    from streams.model_reading import read_models
+    from streams.redis_store import RedisStore
+
+    policy = read_policy(policy_dir)
+    given = Settings.from_environment()
+    store = (
+        RedisStore.from_settings(given)
+        if redis_url is None and prefix is None
+        else open_store(redis_url or given.redis, prefix or given.redis_prefix)
+    )
+    with closing(store):
+        found = read_models(policy, store)
+    if as_json:
+        click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+        return
+    table = Table(*_HEADS, box=None, pad_edge=False)
+    for model in found:
+        for own in model["contestants"]:
+            name = own["contestant"]
+            numbers = (own["auc"], own["average_precision"], own["recall_at_budget"],
+                       own["calibration_error"])  # fmt: skip
+            table.add_row(
+                model["model"],
+                f"[bold]{name}[/bold] (champion)" if name == model["champion"] else name,
+                own["pipeline"],
+                str(model["version"]),
+                f"{own['learned_count']:,}",
+                *("–" if number is None else f"{number:.4f}" for number in numbers),
+            )
+    Console().print(table)
+
+
+def _at_ms(ctx: click.Context, parameter: click.Parameter, at_ms: int | None) -> int:
+    now_ms = time.time_ns() // 1_000_000
+    if at_ms is not None and not TS_MS_MIN <= at_ms <= TS_MS_MAX:
+        raise click.BadParameter(f"expected epoch milliseconds, got {at_ms}")
+    return now_ms if at_ms is None else at_ms
+
+
+@models.command()
+@click.argument("model")
+@click.argument("challenger")
+@click.option("--at", "at_ms", type=int, callback=_at_ms, help="Epoch milliseconds; else now.")
+@click.option(
+    "--print", "only_print", is_flag=True, help="Print the record, for a file that is replayed."
+)
+@_policy_option
+def promote(model: str, challenger: str, at_ms: int, only_print: bool, policy_dir: Path) -> None:
+    """Make CHALLENGER the champion of MODEL, from the model's next version on.
+
+    The order is a record among the inputs in the Kafka of MILLRACE_KAFKA, so a replay of them
+    repeats it.
+    """
+    policy = read_policy(policy_dir)
+    declared = {found.name: found for found in policy.models}
+    if model not in declared:
+        raise unknown("MODEL", model, list(declared))
+    names = [contestant.name for contestant in declared[model].contestants]
+    if challenger not in names:
+        raise unknown("CHALLENGER", challenger, names)
+    order = Promotion(ts_ms=at_ms, model=model, challenger=challenger)
+    if only_print:
+        click.echo(ENCODER.encode(order))
+        return
+    topic = _send(order)
+    click.echo(f"{topic}: {challenger} becomes champion of {model} with its next version")
+
+
+def _send(order: Promotion) -> str:
+    """Put the order among the inputs, return the topic; MillraceError where Kafka is away."""
+    from kafka import KafkaProducer
+    from kafka.errors import KafkaError
+
+    from features.records import ONE_TOPIC
+    from streams.settings import kafka_python_options
+
+    settings = Settings.from_environment()
+    topic = settings.topic_prefix + (ONE_TOPIC if settings.inputs == "one" else "promotions")
+    try:
+        with closing(KafkaProducer(acks="all", **kafka_python_options(settings))) as producer:
+            sent = producer.send(topic, key=order.model.encode(), value=ENCODER.encode(order))
+            sent.get(timeout=settings.kafka_timeout_ms / 1000)
+    except (KafkaError, OSError) as error:
+        raise MillraceError(f"Kafka at {settings.kafka} did not take the order: {error}") from error
+    return topic
