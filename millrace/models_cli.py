@@ -17,8 +17,8 @@ from streams.policy_files import BANK_POLICY, read_policy
 from streams.settings import Settings
 
 EXISTING_DIR = click.Path(exists=True, file_okay=False, path_type=Path)
-_HEADS = ("model", "contestant", "pipeline", "version", "learned", "AUC", "average precision",
-          "recall at budget", "calibration error")  # fmt: skip
+_HEADS = ("model", "version", "contestant", "role", "learned", "AUC", "AP", "recall",
+          "calibration error")  # fmt: skip
 
 
 def _policy_option(command: Any) -> Any:
@@ -67,9 +67,9 @@ def list_models(redis_url: str | None, prefix: str | None, as_json: bool, policy
                        own["calibration_error"])  # fmt: skip
             table.add_row(
                 model["model"],
-                f"[bold]{name}[/bold] (champion)" if name == model["champion"] else name,
-                own["pipeline"],
                 str(model["version"]),
+                name,
+                "champion" if name == model["champion"] else "challenger",
                 f"{own['learned_count']:,}",
                 *("–" if number is None else f"{number:.4f}" for number in numbers),
             )

@@ -35,6 +35,7 @@ TOPIC_RANKS = {
     "labels": 1,
     "outcomes": 2,
     "contacts": 3,
+    "promotions": 4,
     "interactions": 4,
     "transactions": 5,
 }

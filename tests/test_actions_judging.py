@@ -64,7 +64,7 @@ def test_a_challenger_without_inputs_sees_all_of_them():
 def test_these_are_content_of_the_policy_and_layout_is_not():
     plain, judged = bank_with(CHALLENGERS), bank_with(CHALLENGERS + JUDGING)
     assert len({read_policy().version, plain.version, judged.version}) == 3
-    assert bank_with("# a comment\n\n" + CHALLENGERS).version == plain.version
+    assert bank_with(CHALLENGERS + "\n    # a comment\n").version == plain.version
 
 
 @pytest.mark.parametrize(
@@ -113,4 +113,4 @@ def test_a_challengers_pipeline_has_to_be_in_the_catalogue():
     policy = bank_with("challengers:\n  - id: x\n    pipeline: scaled_logistik")
     with pytest.raises(SourceError, match="did you mean `scaled_logistic`") as caught:
         policy.check_pipelines(CATALOG)
-    assert (caught.value.line, caught.value.column) == (9, 17)
+    assert (caught.value.line, caught.value.column) == (10, 19)

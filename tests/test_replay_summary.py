@@ -62,7 +62,7 @@ def test_the_keys_are_the_contract() -> None:
     summary = summary_of()
     assert list(summary) == [
         "records", "alerts", "offers", "tasks", "wall_s", "throughput_per_s", "memory_peak_mib",
-        "latency_us", "metrics", "off_policy", "decisions_sha256", "versions",
+        "latency_us", "metrics", "off_policy", "decisions_sha256", "versions", "models",
     ]  # fmt: skip
     assert summary["records"] == {"in": 10, "decided": 8, "dead_lettered": 2}
     assert summary["latency_us"] == {"p50": None, "p99": None, "p999": None}
