@@ -47,9 +47,7 @@ def test_a_champion(measure: Measure, policy: Policy, rows: NDArray[np.float64])
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_shadow(
-    measure: Measure, policy: Policy, rows: NDArray[np.float64], count: int
-) -> None:
+def test_a_shadow(measure: Measure, policy: Policy, rows: NDArray[np.float64], count: int) -> None:
     scorer = scorer_with(policy, count)
     what = f"Scorer.score, champion and {count} in its shadow"
     measure.calls(what, BATCH, lambda: scorer.score(rows), baseline=CHAMPION)
