@@ -15,6 +15,7 @@ from river.drift import ADWIN, KSWIN, PageHinkley
 from features.errors import RecordError
 from online_models.compiled import checked_array
 from online_models.judging import DetectorName
+from online_models.trees.detectors import detector_numbers, detector_of
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -26,11 +27,6 @@ KSWIN_WINDOW_COUNT = 200
 KSWIN_RECENT_COUNT = 50
 KSWIN_SEED = 1
 
-# How the state of River's ADWIN is laid out: between head and tail come rows of buckets.
-_ADWIN_HEAD_BYTES, _ADWIN_TAIL_BYTES = 92, 28  # the head ends with the count of rows
-_ADWIN_BUCKETS = 6  # of a row: River's `max_buckets` and one
-_ADWIN_ROW_BYTES = 8 * (4 + 2 * _ADWIN_BUCKETS)
-
 
 @dataclass(frozen=True, slots=True)
 class DetectorEntry:
@@ -41,40 +37,31 @@ class DetectorEntry:
 
     build: Callable[[], Any]
     save: Callable[[Any], Arrays]
-    restore: Callable[[Any, Mapping[str, NDArray[Any]]], None]
+    restore: Callable[[Mapping[str, NDArray[Any]]], Any]
     stride_count: int = 1
 
 
 def _new_adwin() -> Any:
-    return ADWIN(delta=ADWIN_DELTA)  # type: ignore[no-untyped-call]
+    return ADWIN(delta=ADWIN_DELTA)
 
 
 def _save_adwin(detector: Any) -> Arrays:
-    """Return River's own flat numbers (no pickle): 8 bytes each, integers and floats mixed."""
-    return {"window": np.frombuffer(detector._helper.__getstate__(), dtype="<i8")}
+    return {"window": np.array(detector_numbers(detector))}
 
 
-def _restore_adwin(detector: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Put the numbers back, once their lengths are what River is going to read."""
-    state = np.asarray(arrays.get("window", ()), dtype="<i8").tobytes()
-    fixed_bytes = _ADWIN_HEAD_BYTES + _ADWIN_TAIL_BYTES
-    row_count, rest = divmod(len(state) - fixed_bytes, _ADWIN_ROW_BYTES)
-    fits = row_count >= 1 and not rest
-    if fits:
-        rows = state[_ADWIN_HEAD_BYTES - 8 : -_ADWIN_TAIL_BYTES]
-        told_count, *fields = np.frombuffer(rows, dtype="<i8").tolist()
-        by_row = np.array(fields, dtype=np.int64).reshape(row_count, -1)
-        lengths = by_row[:, [2, 3 + _ADWIN_BUCKETS]]
-        filled = by_row[:, 1]
-        fits = bool(
-            told_count == row_count
-            and (lengths == _ADWIN_BUCKETS).all()
-            and filled.min() >= 0
-            and filled.max() <= _ADWIN_BUCKETS
-        )
-    if not fits:
-        raise RecordError("$.arrays.window", "the state of an ADWIN", f"{len(state)} bytes")
-    detector._helper.__setstate__(state)
+def _restore_adwin(arrays: Mapping[str, NDArray[Any]]) -> Any:
+    numbers = np.asarray(arrays.get("window", ()), dtype=np.float64)
+    return detector_of(_new_adwin(), numbers.ravel().tolist())
+
+
+def _new_page_hinkley() -> Any:
+    # River's default of `alpha` lets the sums fade: then they wander by themselves, and a stream
+    # that does not change raises an alarm every 200,000 values or so.
+    return PageHinkley(delta=PAGE_HINKLEY_DELTA, threshold=PAGE_HINKLEY_THRESHOLD, alpha=1.0)
+
+
+def _new_kswin() -> Any:
+    return KSWIN(KSWIN_ALPHA, KSWIN_WINDOW_COUNT, KSWIN_RECENT_COUNT, KSWIN_SEED)
 
 
 def _save_page_hinkley(detector: Any) -> Arrays:
@@ -92,13 +79,15 @@ def _save_page_hinkley(detector: Any) -> Arrays:
     return {"sums": np.array(sums, dtype=np.float64)}
 
 
-def _restore_page_hinkley(detector: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
+def _restore_page_hinkley(arrays: Mapping[str, NDArray[Any]]) -> Any:
+    detector = _new_page_hinkley()
     if not np.size(arrays.get("sums", ())):
-        return
+        return detector
     n, mean, *sums = checked_array(arrays, "sums", (6,)).tolist()
     detector._x_mean.n, detector._x_mean._mean = int(n), mean
     detector._sum_increase, detector._sum_decrease = sums[:2]
     detector._min_increase, detector._max_decrease = sums[2:]
+    return detector
 
 
 def _save_kswin(detector: Any) -> Arrays:
@@ -109,7 +98,8 @@ def _save_kswin(detector: Any) -> Arrays:
     }
 
 
-def _restore_kswin(detector: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
+def _restore_kswin(arrays: Mapping[str, NDArray[Any]]) -> Any:
+    detector = _new_kswin()
     count = min(np.size(arrays.get("window", ())), KSWIN_WINDOW_COUNT)
     detector.window.extend(checked_array(arrays, "window", (count,)).tolist())
     detector.n = count
@@ -118,22 +108,12 @@ def _restore_kswin(detector: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
         detector._rng.setstate((3, tuple(draws), None))
     except (ValueError, OverflowError, TypeError) as error:
         raise RecordError("$.arrays.draws", "a state of the generator", f"{error}") from error
+    return detector
 
 
 DETECTORS: dict[DetectorName, DetectorEntry] = {
     "adwin": DetectorEntry(_new_adwin, _save_adwin, _restore_adwin),
-    "page_hinkley": DetectorEntry(
-        # River's default of `alpha` lets the sums fade: then they wander by themselves, and a
-        # stream that does not change raises an alarm every 200,000 values or so.
-        lambda: PageHinkley(delta=PAGE_HINKLEY_DELTA, threshold=PAGE_HINKLEY_THRESHOLD, alpha=1.0),
-        _save_page_hinkley,
-        _restore_page_hinkley,
-    ),
+    "page_hinkley": DetectorEntry(_new_page_hinkley, _save_page_hinkley, _restore_page_hinkley),
     # Each value costs River a Kolmogorov-Smirnov test, about a millisecond.
-    "kswin": DetectorEntry(
-        lambda: KSWIN(KSWIN_ALPHA, KSWIN_WINDOW_COUNT, KSWIN_RECENT_COUNT, KSWIN_SEED),
-        _save_kswin,
-        _restore_kswin,
-        stride_count=20,
-    ),
+    "kswin": DetectorEntry(_new_kswin, _save_kswin, _restore_kswin, stride_count=20),
 }

@@ -141,7 +141,7 @@ class Stream:
         total, count = checked_array(arrays, "earlier", (2,)).tolist()
         self._earlier_total, self._earlier_count = total, int(count)
         own = {k.removeprefix("detector."): v for k, v in arrays.items() if "." in k}
-        self._entry.restore(self._detector, own)
+        self._detector = self._entry.restore(own)
 
 
 class DriftWatch:
