@@ -22,6 +22,7 @@ from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
 from features.errors import RecordError
 from features.records import Drift, ModelPromoted, ModelReport
+from online_models.catalog import CATALOG
 from online_models.contest import Contest
 from online_models.contestants import Evidence
 from online_models.drift import StreamState
@@ -330,3 +331,28 @@ def test_foreign_state_is_refused():
     mule = Contest("mule", INPUTS, (GOOD,), JudgingSettings())
     with pytest.raises(RecordError, match="model `mule`, got `fraud`"):
         mule.restore(blob, None)
+
+
+@pytest.mark.parametrize("pipeline", sorted(CATALOG))
+def test_any_pipeline_of_the_catalogue_can_be_a_challenger(pipeline):
+    """It learns, is scored, judged and calibrated beside the champion, over restarts."""
+    challenger = Contestant("other", pipeline, INPUTS)
+
+    def live(stops):
+        contest = new_contest(GOOD, challenger, calibration="sigmoid")
+        bank = Bank(contest, per_hour_count=12)
+
+        def between(bank):
+            if bank.hour in stops:
+                blob = bank.contest.state()
+                bank.contest = new_contest(GOOD, challenger, calibration="sigmoid")
+                bank.contest.restore(blob, bank.version)
+
+        told = bank.live(5 * DAYS, between)
+        return told, bank.contest.state()
+
+    told, state = live(set())
+    [good, other] = reports(told, ModelReport)[-1].contestants
+    assert (other.pipeline, other.learned_count) == (pipeline, good.learned_count)
+    assert other.auc is not None
+    assert live({70, 101}) == (told, state)
