@@ -17,8 +17,8 @@ from bench.measure import Measure
 from bench.traffic import START_MS
 from features.records import TrainingExample
 from online_models import catalog
-from online_models.compiled import compile_model
 from online_models.delayed import PendingLabels
+from online_models.forms import compile_model
 from online_models.trainer import Trainer
 
 BATCH = 512

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 TS_MS_MIN = 631_152_000_000  # 1990-01-01: a time below this is almost surely in seconds
 TS_MS_MAX = 4_102_444_800_000  # 2100-01-01
 AMOUNT_MINOR_MAX = 10**15
+MEASURED_MAX = 2_000_000_000  # in millionths, squares of it can still be summed exactly
 
 TsMs = Annotated[
     int, Meta(ge=TS_MS_MIN, le=TS_MS_MAX, description="epoch milliseconds, UTC, event time")
@@ -29,6 +30,7 @@ CountryCode = Annotated[
 ]
 Latitude = Annotated[float, Meta(ge=-90, le=90, description="degrees")]
 Longitude = Annotated[float, Meta(ge=-180, le=180, description="degrees")]
+Measured = Annotated[float, Meta(ge=-MEASURED_MAX, le=MEASURED_MAX)]
 Mcc = Annotated[int, Meta(ge=0, le=9999, description="ISO 18245 merchant category")]
 
 TransactionType = Literal[
@@ -84,7 +86,7 @@ class Interaction(Struct, frozen=True, kw_only=True, gc=False, tag_field="kind",
     channel: Channel
     device_id: Id | None = None
     metric: Id | None = None
-    value: float | None = None
+    value: Measured | None = None
     text: Annotated[str, Meta(max_length=4096)] | None = None
 
 

@@ -32,7 +32,6 @@ from features.records import (
 from features.refusals import explain
 
 MICRO = 1_000_000
-VALUE_MAX = 9e12  # beyond it, a measured value's millionths don't fit 64 bits
 
 Columns = dict[str, tuple[Any, ...]]  # field -> its values, one a record
 
@@ -169,10 +168,10 @@ class TypedDecoder:
 
 
 def _micros(column: tuple[float | None, ...]) -> NDArray[np.int64]:
-    """Return numbers in millionths; what is absent, not finite or too large becomes MISSING."""
+    """Return numbers in millionths; what is absent becomes MISSING."""
     numbers = np.array(column, dtype=np.float64)  # None becomes NaN
-    fits = np.abs(numbers) <= VALUE_MAX
-    return np.where(fits, np.rint(np.where(fits, numbers, 0.0) * MICRO).astype(np.int64), MISSING)
+    given = np.isfinite(numbers)
+    return np.where(given, np.rint(np.where(given, numbers, 0.0) * MICRO).astype(np.int64), MISSING)
 
 
 class _Codes(dict[str | None, int]):

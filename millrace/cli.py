@@ -3,7 +3,7 @@
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import orjson
@@ -174,14 +174,28 @@ def schemas(directory: Path) -> None:
     show_default=True,
     help="max, or event time over wall time, such as 60x.",
 )
-@click.option("--via", type=click.Choice(["embedded"]), default="embedded", show_default=True)
+@click.option(
+    "--via",
+    type=click.Choice(["embedded", "kafka"]),
+    default="embedded",
+    show_default=True,
+    help="kafka: through workers and the Kafka of MILLRACE_KAFKA, or a private one.",
+)
+@click.option(
+    "--workers",
+    "worker_count",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="With --via kafka: worker processes.",
+)
 @click.option("--redis", "redis_url", help="Keep the state in this Redis; else in a private one.")
 @click.option(
     "--partitions",
     type=click.IntRange(1, PARTITIONS_MAX_COUNT),
     default=1,
     show_default=True,
-    help="Partitions of the embedded log; decisions do not depend on it.",
+    help="Partitions of the log or topic; an embedded replay decides the same with any number.",
 )
 @click.option(
     "--memory-max",
@@ -206,7 +220,8 @@ def replay(
     mapping: str | None,
     out: Path,
     speed: str,
-    via: str,
+    via: Literal["embedded", "kafka"],
+    worker_count: int,
     redis_url: str | None,
     partitions: int,
     memory_mib_max: int | None,
@@ -229,6 +244,9 @@ def replay(
         evaluate_to_ms=_ms(evaluate_to),
         known_from_ms=_ms(known_from),
         memory_mib_max=memory_mib_max,
+        via=via,
+        worker_count=worker_count,
+        policy_dir=policy_dir,
     )
     summary = run_replay(request, read_policy(policy_dir))
     if as_json:

@@ -107,8 +107,22 @@ def _prefix(ctx: click.Context, parameter: click.Parameter, text: str) -> str:
 @click.option(
     "--at", "at_ms", callback=_at_ms, help="Epoch milliseconds, or now; else its newest event."
 )
-@click.option("--redis", "redis_url", default="redis://localhost:6379/0", show_default=True)
-@click.option("--prefix", default="millrace", show_default=True, callback=_prefix)
+@click.option(
+    "--redis",
+    "redis_url",
+    envvar="MILLRACE_REDIS",
+    show_envvar=True,
+    default="redis://localhost:6379/0",
+    show_default=True,
+)
+@click.option(
+    "--prefix",
+    envvar="MILLRACE_REDIS_PREFIX",
+    show_envvar=True,
+    default="millrace",
+    show_default=True,
+    callback=_prefix,
+)
 @click.option("--partition", type=click.IntRange(0), help="Where several know a local entity.")
 @click.option("--json", "as_json", is_flag=True, help="Print the values as JSON.")
 @click.option(

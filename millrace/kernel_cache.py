@@ -15,8 +15,9 @@ SOURCES = (
     "features/columns.py",
     "features/plan.py",
     "online_models/kernels.py",
+    "online_models/trees/kernels.py",
 )
-KEPT_COUNT = 4  # folders of older versions stay for a while: another checkout may use them
+KEPT_COUNT = 8  # folders of older versions stay for a while: another checkout may use them
 
 
 def fingerprint(root: Path) -> str:

@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 from rich.panel import Panel
@@ -16,11 +16,14 @@ from millrace.progress import progress_bar
 from replay.mapping import Mapping
 from replay.mapping_parser import load_mapping
 from replay.player import ReplaySettings, play
-from replay.sources import open_source
+from replay.sources import Source, open_source
 from replay.summary import EvaluationWindow
 from streams.embedded import EmbeddedSettings
+from streams.policy_files import BANK_POLICY
 from streams.private_redis import PrivateRedis
+from streams.redis_route import TlsFiles
 from streams.redis_store import RedisStore
+from streams.settings import Settings
 
 SIMULATION_FILE = "simulation.json"
 CHECKPOINT_MS = (
@@ -43,6 +46,18 @@ class ReplayRequest:
     evaluate_to_ms: int | None
     known_from_ms: int | None
     memory_mib_max: int | None = None
+    via: Literal["embedded", "kafka"] = "embedded"
+    worker_count: int = 1
+    policy_dir: Path = BANK_POLICY
+
+    @property
+    def window(self) -> EvaluationWindow:
+        """Over which decisions the metrics are."""
+        return EvaluationWindow(
+            from_ms=self.evaluate_from_ms,
+            to_ms=self.evaluate_to_ms,
+            known_from_ms=self.known_from_ms,
+        )
 
 
 def run_replay(request: ReplayRequest, policy: Policy) -> dict[str, Any]:
@@ -52,13 +67,11 @@ def run_replay(request: ReplayRequest, policy: Policy) -> dict[str, Any]:
             f"{request.out}: expected another folder for the outputs, got that of the source"
         )
     source = open_source(request.source, source_mapping(request.source, request.mapping))
+    if request.via == "kafka":
+        return _run_via_kafka(request, source, policy)
     settings = ReplaySettings(
         speed=request.speed,
-        window=EvaluationWindow(
-            from_ms=request.evaluate_from_ms,
-            to_ms=request.evaluate_to_ms,
-            known_from_ms=request.known_from_ms,
-        ),
+        window=request.window,
         runtime=EmbeddedSettings(
             partition_count=request.partition_count,
             batch_max_count=BATCH_MAX_COUNT,
@@ -78,10 +91,34 @@ def run_replay(request: ReplayRequest, policy: Policy) -> dict[str, Any]:
         return play(source, policy, store, request.out, settings, title=title, progress=advance)
 
 
+def _run_via_kafka(request: ReplayRequest, source: Source, policy: Policy) -> dict[str, Any]:
+    """Play the source through Kafka and workers of its own."""
+    from millrace.kafka_replay import replay_via_kafka
+
+    # Each record is seen twice: when it is sent, and when it is decided.
+    count = None if source.record_count is None else 2 * source.record_count
+    with progress_bar("replaying", count) as advance:
+        return replay_via_kafka(
+            source,
+            policy,
+            request.policy_dir,
+            request.out,
+            worker_count=request.worker_count,
+            partitions_count=max(request.partition_count, request.worker_count),
+            speed=request.speed,
+            window=request.window,
+            redis_url=request.redis_url,
+            title=f"Replay of {request.source.name} through Kafka",
+            progress=advance,
+        )
+
+
 def open_store(url: str, prefix: str) -> RedisStore:
-    """Return the store that a command's `--redis` names."""
+    """Return the store that a command's `--redis` names, with the environment's files for TLS."""
+    settings = Settings.from_environment()
+    tls = TlsFiles(settings.redis_ca, settings.redis_certificate, settings.redis_key)
     try:
-        return RedisStore(url, prefix)
+        return RedisStore(url, prefix, tls=tls)
     except ValueError as error:  # the URL itself is not shown: it may hold a password
         raise MillraceError(
             f"--redis: expected a URL such as redis://HOST:6379/0 or unix://PATH, got one that "

@@ -16,8 +16,7 @@ def work(policy: Policy, settings: Settings, log_level: str) -> None:
     logging.basicConfig(level=log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for library in ("aiokafka", "faust", "mode", "kafka"):
         logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))
-    timeout_s = settings.redis_timeout_ms / 1000
-    with closing(RedisStore(settings.redis, settings.redis_prefix, timeout_s=timeout_s)) as store:
+    with closing(RedisStore.from_settings(settings)) as store:
         try:
             run_worker(policy, store, settings)
         except StalledError as error:

@@ -5,35 +5,26 @@ arrays and comes back, and which compiled form scores it; the trainer, the publi
 the shared tests take the rest from there.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
-from numpy.typing import NDArray
 from river.linear_model import LogisticRegression
 from river.optim import AdaGrad
+from river.optim.losses import Log
 from river.preprocessing import StandardScaler
 
 from features.errors import RecordError, nearest_name
-from online_models import linear_state
-from online_models.compiled import CompiledLinear, CompiledModel
+from online_models import half_spaces, linear_state, naive_bayes
+from online_models.champion import ChampionOf, CompiledChampion
+from online_models.compiled import CompiledLinear
+from online_models.entries import CatalogEntry
 from online_models.framing import check_inputs
+from online_models.trees import forest
+from online_models.trees.compiled import CompiledTrees
 
 RARE_EVENT_LOG_ODDS = -4.6  # 1 %: what a model that has learned nothing says of anybody
+FRAUD_WEIGHT = 10.0  # of one fraud in the weighted regression
 STEP_DAMPING = 0.3  # what AdaGrad adds to an input's sum of squared gradients
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogEntry:
-    """One named pipeline and everything that the rest of the house asks of it."""
-
-    name: str
-    when: str  # one sentence: what it is good for
-    build: Callable[[tuple[str, ...]], Any]
-    learner: Callable[[Any, tuple[str, ...]], linear_state.Learn]
-    save: Callable[[Any, tuple[str, ...]], dict[str, NDArray[Any]]]
-    restore: Callable[[Any, tuple[str, ...], Mapping[str, NDArray[Any]]], None]
-    compiled: type[CompiledModel]
 
 
 def scaled_logistic(inputs: tuple[str, ...]) -> Any:
@@ -59,17 +50,97 @@ def scaled_logistic(inputs: tuple[str, ...]) -> Any:
     return StandardScaler() | regression
 
 
+def weighted_logistic(inputs: tuple[str, ...]) -> Any:
+    """Return the scaled logistic regression with frauds counting `FRAUD_WEIGHT` times.
+
+    Rare frauds move it more, so it follows a new pattern faster. Its log-odds come out too high by
+    about the log of that weight: the scores rank, they are no probabilities.
+    """
+    regression = LogisticRegression(
+        optimizer=AdaGrad(0.3, eps=STEP_DAMPING),
+        loss=Log(weight_pos=FRAUD_WEIGHT),
+        intercept_init=RARE_EVENT_LOG_ODDS,
+        intercept_lr=0.01,
+    )
+    return StandardScaler() | regression
+
+
+SCALED_LOGISTIC = CatalogEntry(
+    name="scaled_logistic",
+    when="The default: learns from the first example, cheap, explainable, calibrated.",
+    build=scaled_logistic,
+    learner=linear_state.learner,
+    save=linear_state.save,
+    restore=linear_state.restore,
+    compiled=CompiledLinear,
+)
+ADAPTIVE_FOREST = CatalogEntry(
+    name="adaptive_forest",
+    when="Where signs count together; each tree is replaced when its own errors change.",
+    build=forest.adaptive_forest,
+    save=forest.save,
+    restore=forest.restore,
+    compiled=CompiledTrees,
+    reader=forest.TreesReader,
+    refuse_share=forest.refuse_share,
+)
+NAIVE_BAYES = CatalogEntry(
+    name="naive_bayes",
+    when="As a member of a stack: useful after few examples, but far too sure of itself.",
+    build=naive_bayes.naive_bayes,
+    save=naive_bayes.save,
+    restore=naive_bayes.restore,
+    compiled=naive_bayes.CompiledBayes,
+    is_probability=False,
+)
+STACKED = ChampionOf({"logistic": SCALED_LOGISTIC, "forest": ADAPTIVE_FOREST, "bayes": NAIVE_BAYES})
+
 CATALOG: dict[str, CatalogEntry] = {
     entry.name: entry
     for entry in (
+        SCALED_LOGISTIC,
         CatalogEntry(
-            name="scaled_logistic",
-            when="The default: learns from the first example, cheap, explainable, calibrated.",
-            build=scaled_logistic,
+            name="weighted_logistic",
+            when="Where following a new pattern fast matters more than calibrated scores.",
+            build=weighted_logistic,
             learner=linear_state.learner,
             save=linear_state.save,
             restore=linear_state.restore,
             compiled=CompiledLinear,
+            is_probability=False,
+        ),
+        ADAPTIVE_FOREST,
+        CatalogEntry(
+            name="adaptive_tree",
+            when="One tree that replaces the branches whose errors grow: cheap, readable.",
+            build=forest.adaptive_tree,
+            save=forest.save,
+            restore=forest.restore,
+            compiled=CompiledTrees,
+            reader=forest.TreesReader,
+            refuse_share=forest.refuse_share,
+        ),
+        NAIVE_BAYES,
+        CatalogEntry(
+            name="half_space_trees",
+            when="Without labels: how seldom values like these were seen lately.",
+            build=half_spaces.half_space_trees,
+            save=half_spaces.save,
+            restore=half_spaces.restore,
+            compiled=half_spaces.CompiledHalfSpaces,
+            reader=half_spaces.HalfSpacesReader,
+            is_probability=False,
+            is_supervised=False,
+        ),
+        CatalogEntry(
+            name="stacked_champion",
+            when="The best of several: learns what logistic, forest and naive Bayes are worth.",
+            build=STACKED.build,
+            save=STACKED.save,
+            restore=STACKED.restore,
+            compiled=CompiledChampion,
+            reader=STACKED.reader,
+            refuse_share=STACKED.refuse_share,
         ),
     )
 }

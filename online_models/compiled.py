@@ -2,7 +2,7 @@
 
 By definition an input that is NaN, infinite or beyond ±1e100 is taken as 0.0, here and before
 River learns, so the two always see the same numbers. A form is one class that reads one shape of
-River pipeline; a new shape of pipeline adds its form to `FORMS`.
+River pipeline; a new shape of pipeline adds its form to `FORMS` (`forms.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -70,7 +70,7 @@ class CompiledLinear:
 
         Raises ValueError for another number of columns.
         """
-        rows = self._checked(rows)
+        rows = checked_rows(rows, len(self.inputs))
         out = np.empty(rows.shape[0])
         score_linear(
             rows, self._means, self._deviations, self._weights, self.intercept, INPUT_MAX, out
@@ -79,7 +79,7 @@ class CompiledLinear:
 
     def contributions(self, rows: FloatArray) -> FloatArray:
         """Return weight × scaled value of each input, in log-odds, shape (n, k)."""
-        rows = self._checked(rows)
+        rows = checked_rows(rows, len(self.inputs))
         out = np.empty(rows.shape)
         contributions_linear(rows, self._means, self._deviations, self._weights, INPUT_MAX, out)
         return out
@@ -132,16 +132,15 @@ class CompiledLinear:
             float(regression.intercept),
         )
 
-    def _checked(self, rows: FloatArray) -> FloatArray:
-        rows = np.asarray(rows, dtype=np.float64)
-        if rows.ndim != 2 or rows.shape[1] != len(self.inputs):
-            raise ValueError(f"rows: expected shape (n, {len(self.inputs)}), got {rows.shape}")
-        if rows.flags.c_contiguous or rows.flags.f_contiguous:
-            return rows
-        return np.ascontiguousarray(rows)
 
-
-FORMS: tuple[type[CompiledModel], ...] = (CompiledLinear,)
+def checked_rows(rows: FloatArray, input_count: int) -> FloatArray:
+    """Return `rows` as float64 in C or Fortran order; raises ValueError for another width."""
+    rows = np.asarray(rows, dtype=np.float64)
+    if rows.ndim != 2 or rows.shape[1] != input_count:
+        raise ValueError(f"rows: expected shape (n, {input_count}), got {rows.shape}")
+    if rows.flags.c_contiguous or rows.flags.f_contiguous:
+        return rows
+    return np.ascontiguousarray(rows)
 
 
 def checked_array(
@@ -166,16 +165,3 @@ def checked_array(
     if array.size and array.min() < minimum:
         raise RecordError(path, f"values of {minimum} or more", f"{array.min()}")
     return array
-
-
-def compile_model(pipeline: Any, inputs: Sequence[str]) -> CompiledModel:
-    """Return the compiled form of a River pipeline; `inputs` gives the order of the columns.
-
-    A pipeline that has learned nothing compiles too and gives River's own answer. Raises
-    RecordError for a pipeline that no form can read.
-    """
-    for form in FORMS:
-        if form.reads(pipeline):
-            return form.from_river(pipeline, inputs)
-    known = ", ".join(form.__name__ for form in FORMS)
-    raise RecordError("$.pipeline", f"a pipeline that one of {known} reads", f"{pipeline}")

@@ -70,6 +70,64 @@ def contributions_linear(
                 out[i, j] = 0.0
 
 
+@njit(cache=True)
+def bayes_density(value: float, mean: float, deviation: float, floor: float) -> float:
+    """Return the log of a Gaussian's density, held up by `floor`; 0.0 deviation: the floor's."""
+    density = 0.0
+    if deviation > 0.0:
+        z = (value - mean) / deviation
+        density = math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi) / deviation
+    return math.log(floor + density)
+
+
+@njit(cache=True)
+def score_bayes(
+    rows: NDArray[np.float64],
+    gaussians: NDArray[np.float64],
+    priors: NDArray[np.float64],
+    floor: float,
+    input_max: float,
+    out: NDArray[np.float64],
+) -> None:
+    """Fill `out` (n,) with the probabilities of fraud of `rows` (n, k) under naive Bayes.
+
+    `gaussians` (2, 2, k) holds means and deviations of both classes, `priors` (2,) the logs of
+    their shares; both classes have been met.
+    """
+    for i in range(rows.shape[0]):
+        false, true = 0.0, 0.0
+        for j in range(rows.shape[1]):
+            value = rows[i, j]
+            if not abs(value) <= input_max:
+                value = 0.0
+            false += bayes_density(value, gaussians[0, 0, j], gaussians[0, 1, j], floor)
+            true += bayes_density(value, gaussians[1, 0, j], gaussians[1, 1, j], floor)
+        false += priors[0]
+        true += priors[1]
+        top = max(false, true)
+        both = top + math.log(math.exp(false - top) + math.exp(true - top))
+        out[i] = math.exp(true - both)
+
+
+@njit(cache=True)
+def contributions_bayes(
+    rows: NDArray[np.float64],
+    gaussians: NDArray[np.float64],
+    floor: float,
+    input_max: float,
+    out: NDArray[np.float64],
+) -> None:
+    """Fill `out` (n, k) with each input's log-likelihood ratio for `rows` (n, k)."""
+    for i in range(rows.shape[0]):
+        for j in range(rows.shape[1]):
+            value = rows[i, j]
+            if not abs(value) <= input_max:
+                value = 0.0
+            out[i, j] = bayes_density(
+                value, gaussians[1, 0, j], gaussians[1, 1, j], floor
+            ) - bayes_density(value, gaussians[0, 0, j], gaussians[0, 1, j], floor)
+
+
 @njit(cache=True, inline="always")
 def _mix(x: np.uint64) -> np.uint64:
     """SplitMix64's finaliser (Steele, Lea and Flood 2014): every input bit moves every output."""

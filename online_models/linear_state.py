@@ -6,7 +6,7 @@ are refilled in the order of the inputs, which is the order in which they were f
 that sums run in the same order after a restart and every later bit is the same.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from river.utils import VectorDict
 
 from online_models.compiled import checked_array
-
-Learn = Callable[[Sequence[float], bool, float], None]
+from online_models.entries import Learn
 
 
 def learner(pipeline: Any, inputs: tuple[str, ...]) -> Learn:
@@ -44,14 +43,35 @@ def learner(pipeline: Any, inputs: tuple[str, ...]) -> Learn:
     return learn
 
 
-def save(pipeline: Any, inputs: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-    """Return the learning state as seven arrays of shape (k,) or (1,); counts are int64."""
-    scaler, regression = pipeline.steps.values()
-    weights, squares = regression.weights, regression.optimizer.g2
+def save_scaler(scaler: Any, inputs: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    """Return a scaler's state as three arrays of shape (k,); counts are int64."""
     return {
         "counts": np.array([scaler.counts.get(name, 0) for name in inputs], dtype=np.int64),
         "means": np.array([scaler.means.get(name, 0.0) for name in inputs], dtype=np.float64),
         "variances": np.array([scaler.vars.get(name, 0.0) for name in inputs], dtype=np.float64),
+    }
+
+
+def restore_scaler(
+    scaler: Any, inputs: tuple[str, ...], arrays: Mapping[str, NDArray[Any]]
+) -> None:
+    """Put a saved state into a newly built scaler; raises RecordError as `checked_array`."""
+    shape = (len(inputs),)
+    counts = checked_array(arrays, "counts", shape, minimum=0).astype(np.int64).tolist()
+    means = checked_array(arrays, "means", shape).tolist()
+    variances = checked_array(arrays, "variances", shape, minimum=0).tolist()
+    if not any(counts):
+        return  # River's dicts are still empty, and stay so
+    # A Counter adds a mapping to itself, but counts the elements of anything else.
+    scaler.counts.update(dict(zip(inputs, counts, strict=True)))
+    scaler.means.update(zip(inputs, means, strict=True))
+    scaler.vars.update(zip(inputs, variances, strict=True))
+
+
+def save_regression(regression: Any, inputs: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    """Return the state of a LogisticRegression(AdaGrad): four arrays of shape (k,) or (1,)."""
+    weights, squares = regression.weights, regression.optimizer.g2
+    return {
         "weights": np.array([weights.get(name, 0.0) for name in inputs], dtype=np.float64),
         "squares": np.array([squares.get(name, 0.0) for name in inputs], dtype=np.float64),
         "intercept": np.array([regression.intercept], dtype=np.float64),
@@ -59,26 +79,33 @@ def save(pipeline: Any, inputs: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     }
 
 
-def restore(pipeline: Any, inputs: tuple[str, ...], arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Put a saved state into a newly built pipeline.
-
-    Raises RecordError where an array is missing, misshapen or not finite.
-    """
+def restore_regression(
+    regression: Any, inputs: tuple[str, ...], arrays: Mapping[str, NDArray[Any]]
+) -> None:
+    """Put a saved state into a newly built regression; raises RecordError as `checked_array`."""
     shape = (len(inputs),)
-    scaler, regression = pipeline.steps.values()
-    counts = checked_array(arrays, "counts", shape, minimum=0).astype(np.int64).tolist()
-    means = checked_array(arrays, "means", shape).tolist()
-    variances = checked_array(arrays, "variances", shape, minimum=0).tolist()
     weights = checked_array(arrays, "weights", shape).tolist()
     squares = checked_array(arrays, "squares", shape, minimum=0).tolist()
     regression.intercept = float(checked_array(arrays, "intercept", (1,))[0])
     iterations = int(checked_array(arrays, "iterations", (1,), minimum=0)[0])
     regression.optimizer.n_iterations = iterations
     if iterations == 0:
-        return  # River's dicts are still empty, and stay so
-    # A Counter adds a mapping to itself, but counts the elements of anything else.
-    scaler.counts.update(dict(zip(inputs, counts, strict=True)))
-    scaler.means.update(zip(inputs, means, strict=True))
-    scaler.vars.update(zip(inputs, variances, strict=True))
+        return  # River's dicts are as they were built, and stay so
     regression._weights = VectorDict(dict(zip(inputs, weights, strict=True)))
     regression.optimizer.g2.update(zip(inputs, squares, strict=True))
+
+
+def save(pipeline: Any, inputs: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    """Return the learning state as seven arrays of shape (k,) or (1,); counts are int64."""
+    scaler, regression = pipeline.steps.values()
+    return save_scaler(scaler, inputs) | save_regression(regression, inputs)
+
+
+def restore(pipeline: Any, inputs: tuple[str, ...], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Put a saved state into a newly built pipeline.
+
+    Raises RecordError where an array is missing, misshapen or not finite.
+    """
+    scaler, regression = pipeline.steps.values()
+    restore_scaler(scaler, inputs, arrays)
+    restore_regression(regression, inputs, arrays)

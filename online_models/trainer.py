@@ -32,6 +32,8 @@ class _State(Struct, frozen=True, kw_only=True):
     version: int
     learned_count: int
     arrays: dict[str, PackedArray]
+    learned_weight: float = 0.0
+    fraud_weight: float = 0.0
 
 
 class Trainer:
@@ -50,6 +52,9 @@ class Trainer:
         self._entry = catalog.find(pipeline)
         self._river = catalog.build(pipeline, self.inputs)
         self._learn = self._entry.learner(self._river, self.inputs)
+        self._reader = self._entry.reader_of(self._river, self.inputs)
+        self._learned_weight = 0.0
+        self._fraud_weight = 0.0
 
     def learn(self, examples: Iterable[TrainingExample]) -> None:
         """Learn the examples in the order given, each with its weight.
@@ -72,11 +77,19 @@ class Trainer:
                 values = usable(np.array(values, dtype=np.float64)).tolist()
             learn(values, example.fraud, example.weight)
             self.learned_count += 1
+            self._learned_weight += example.weight
+            self._fraud_weight += example.weight if example.fraud else 0.0
 
     def publish(self, ts_ms: int) -> ModelVersion:
-        """Return the next version of the model as it stands; `ts_ms` is event time."""
+        """Return the next version of the model as it stands; `ts_ms` is event time.
+
+        Raises RecordError before the first version if the pipeline can't learn from fraud that is
+        as rare as in the examples so far.
+        """
+        if self.version == 0 and self._fraud_weight > 0.0:
+            self._entry.refuse_share(self._river, self._fraud_weight / self._learned_weight)
         self.version += 1
-        model = self._entry.compiled.from_river(self._river, self.inputs)
+        model = self._reader.compiled()
         return make_version(
             name=self.name,
             pipeline=self.pipeline,
@@ -95,7 +108,9 @@ class Trainer:
             inputs=self.inputs,
             version=self.version,
             learned_count=self.learned_count,
-            arrays=pack_arrays(self._entry.save(self._river, self.inputs)),
+            arrays=pack_arrays(self._reader.arrays()),
+            learned_weight=self._learned_weight,
+            fraud_weight=self._fraud_weight,
         )
         return seal(STATE_KIND, STATE_SCHEMA_VERSION, body)
 
@@ -109,6 +124,7 @@ class Trainer:
         trainer = cls(body.name, body.pipeline, body.inputs)
         trainer.version = body.version
         trainer.learned_count = body.learned_count
+        trainer._learned_weight, trainer._fraud_weight = body.learned_weight, body.fraud_weight
         trainer._entry.restore(trainer._river, trainer.inputs, unpack_arrays(body.arrays))
         return trainer
 

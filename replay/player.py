@@ -139,35 +139,77 @@ def play(
         latency_ns = runtime.latency_ns
         del runtime
         gc.collect()  # the evaluation needs room of its own
-    log = recorder.log.arrays()
+    return conclude(
+        Played(
+            played.record_count,
+            recorder.accepted_count,
+            played.wall_s,
+            latency_ns,
+            recorder.log.arrays(),
+            recorder.model_versions,
+        ),
+        decisions,
+        messages,
+        policy,
+        directory,
+        title=title,
+        window=settings.window,
+    )
+
+
+class Played(NamedTuple):
+    """What a run came to, besides what it has written."""
+
+    record_count: int
+    decided_count: int  # without dead letters
+    wall_s: float
+    latency_ns: HdrHistogram
+    log: Evaluated
+    model_versions: str  # such as `fraud:12,other:3`
+
+
+def conclude(
+    played: Played,
+    decisions: DecisionsWriter,
+    messages: MessagesWriter,
+    policy: Policy,
+    directory: Path,
+    *,
+    title: str,
+    window: EvaluationWindow,
+) -> dict[str, Any]:
+    """Write summary and report of a run whose outputs are written; return the summary.
+
+    Raises IncompleteReplayError where a record was neither decided nor dead-lettered.
+    """
+    dead_letter_count = messages.counts["dead-letters"]
     summary = build_summary(
         RunCounts(
             records_in=played.record_count,
-            decided=recorder.accepted_count,
-            dead_lettered=messages.counts["dead-letters"],
+            decided=played.decided_count,
+            dead_lettered=dead_letter_count,
             alerts=messages.counts["alerts"],
             offers=messages.counts["offers"],
             tasks=messages.counts["tasks"],
         ),
         wall_s=played.wall_s,
-        latency_ns=latency_ns,
-        metrics=evaluate(log, settings.window),
+        latency_ns=played.latency_ns,
+        metrics=evaluate(played.log, window),
         off_policy=None,
         decisions_sha256=decisions.sha256,
-        versions={"policy": policy.version, "models": _versions(recorder.model_versions)},
+        versions={"policy": policy.version, "models": _versions(played.model_versions)},
     )
     write_summary(directory, summary)
-    _report(directory, title, policy, summary, log, settings.window, messages, latency_ns)
-    finished_count = recorder.accepted_count + messages.counts["dead-letters"]
-    if finished_count != played.record_count:
+    _report(directory, title, policy, summary, played.log, window, messages, played.latency_ns)
+    if played.decided_count + dead_letter_count != played.record_count:
         raise IncompleteReplayError(
             f"expected {played.record_count} records decided or dead-lettered, "
-            f"got {recorder.accepted_count} + {messages.counts['dead-letters']}"
+            f"got {played.decided_count} + {dead_letter_count}"
         )
     return summary
 
 
-class _Played(NamedTuple):
+class _Fed(NamedTuple):
     record_count: int
     wall_s: float
 
@@ -178,17 +220,17 @@ def _decide_all(
     runtime: EmbeddedRuntime,
     recorder: _Recorder,
     progress: Callable[[int], None],
-) -> _Played:
+) -> _Fed:
     started_s = time.perf_counter()
     record_count = 0
-    for chunk in _paced(source, speed):
+    for chunk in paced(source, speed):
         recorder.begin(chunk)
         topics, keys, _, values = zip(*chunk.records, strict=True)
         runtime.submit(topics, keys, values)
         record_count += len(chunk.records)
         progress(len(chunk.records))
     runtime.close()
-    return _Played(record_count, time.perf_counter() - started_s)
+    return _Fed(record_count, time.perf_counter() - started_s)
 
 
 def _report(
@@ -223,7 +265,7 @@ def _versions(text: str) -> dict[str, int]:
     return {name: int(number) for name, number in pairs}
 
 
-def _paced(source: Source, speed: float | None) -> Iterator[SourceChunk]:
+def paced(source: Source, speed: float | None) -> Iterator[SourceChunk]:
     """Yield the source's chunks; at a given speed, cut so that each record comes in its time."""
     if speed is None:
         yield from source.chunks()

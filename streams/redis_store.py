@@ -2,16 +2,16 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+import ssl
+from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any, cast
+from typing import Any
 
-import hiredis
 import msgspec
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from streams.redis_route import Buffer, TlsFiles, open_route
+from streams.settings import SettingError, Settings, check_files
 from streams.store import (
     RESERVED_KEY,
     VALUE_MAX_BYTES,
@@ -92,59 +92,79 @@ return redis.call('HGETALL', KEYS[1])
 _REFUSALS = re.compile(
     r"\b(OOM|READONLY|MISCONF|NOREPLICAS|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN)\b"
 )
-PIECE_BYTES = 1 << 20
-Buffer = bytes | memoryview
-
 _ENCODE = msgspec.msgpack.Encoder().encode
-# Its own annotation admits tuples of length one only.
-_pack: Callable[[tuple[bytes | int, ...]], bytes] = cast(Any, hiredis.pack_command)
 
 
 class RedisStore:
     """State in Redis 6.2 or later: keys `prefix:{partition}:key`; epoch and offsets under `meta`.
 
-    The braces are Redis Cluster's hash tag: all keys of a partition share a slot. A commit or a
-    load over several partitions needs a Redis that is not a cluster; on a cluster do one partition
-    a call. Safe to use from several threads. Nothing is retried here: the runtime decides when.
+    The braces are Redis Cluster's hash tag: all keys of a partition share a slot. On a Cluster a
+    commit or a load of several partitions is one call for each of them: each is all or nothing, but
+    the commit of all is not. Safe to use from several threads. Nothing is retried here: the runtime
+    decides when.
 
-    `timeout_s` bounds connecting, and each wait for an answer.
+    `url` is what `redis_route.open_route` takes, ValueError for others; `tls` holds the files of
+    `rediss://`; `timeout_s` bounds connecting, and each wait for an answer.
     """
 
-    def __init__(self, url: str, prefix: str = "millrace", *, timeout_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        prefix: str = "millrace",
+        *,
+        timeout_s: float = 5.0,
+        tls: TlsFiles | None = None,
+    ) -> None:
         if not prefix or re.search(r"[{}\s]", prefix):
             raise ValueError(f"prefix: expected text without braces and blanks, got {prefix!r}")
         self.prefix = prefix
-        self._pool: redis.ConnectionPool = redis.ConnectionPool.from_url(
-            url,
-            protocol=2,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),
-        )
-        place = self._pool.connection_kwargs
-        self.address = str(place.get("path") or f"{place.get('host')}:{place.get('port', 6379)}")
+        self._route = open_route(url, timeout_s, tls)
+        self.address = self._route.address
         self._tags: dict[str, bytes] = {}
         self._commit = _Script(COMMIT_LUA)
         self._acquire = _Script(ACQUIRE_LUA)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "RedisStore":
+        """Return the store that the settings name; raise SettingError where they can't be used."""
+        tls = TlsFiles(settings.redis_ca, settings.redis_certificate, settings.redis_key)
+        check_files("MILLRACE_REDIS", ca=tls.ca, certificate=tls.certificate, key=tls.key)
+        timeout_s = settings.redis_timeout_ms / 1000
+        try:
+            return cls(settings.redis, settings.redis_prefix, timeout_s=timeout_s, tls=tls)
+        except ValueError as error:  # the URL itself is not shown: it may hold a password
+            raise SettingError("MILLRACE_REDIS", "a URL of Redis", f"a fault: {error}") from error
 
     def acquire(self, partition: str) -> tuple[int, dict[str, int]]:
         """Raise the epoch by one; return it with topic -> next offset.
 
         Raises StoreError where the server is set to evict keys: it would lose state in silence.
         """
-        self._check_eviction()
-        fields = self._run(self._acquire, [self._tag(partition) + RESERVED_KEY])
-        meta = dict(zip(fields[::2], map(int, fields[1::2]), strict=True))
-        epoch = meta.pop(b"epoch")
-        return epoch, {
-            name.removeprefix(b"offset:").decode(): offset for name, offset in sorted(meta.items())
-        }
+        tag = self._tag(partition)
+        self._check_eviction(tag)
+        fields = self._run(self._acquire, tag, [tag + RESERVED_KEY])
+        return _epoch_and_offsets(fields)
+
+    def position(self, partition: str) -> tuple[int, dict[str, int]]:
+        """Return epoch and topic -> next offset as `acquire` does, and leave the epoch as it is.
+
+        Epoch 0 where nobody has ever owned the partition.
+        """
+        tag = self._tag(partition)
+        return _epoch_and_offsets(self._call(tag, b"HGETALL", tag + RESERVED_KEY))
 
     def commit(self, changes: Sequence[PartitionChange]) -> None:
-        """Write all changes or none, in one script call."""
+        """Write all changes or none, in one script call; on a Cluster in one for each partition."""
         if not changes:
             return
         check_changes(changes)
+        if not self._route.is_split:
+            self._commit_together(changes)
+            return
+        for change in changes:
+            self._commit_together([change])
+
+    def _commit_together(self, changes: Sequence[PartitionChange]) -> None:
         keys = [self._tag(change.partition) + RESERVED_KEY for change in changes]
         for change in changes:
             tag = self._tag(change.partition)
@@ -153,7 +173,7 @@ class RedisStore:
             tag = self._tag(change.partition)
             keys += [tag + write[0] for write in change.writes]
         *arguments, values = _commit_arguments(changes)
-        answer = self._run(self._commit, keys, *arguments, body=values)
+        answer = self._run(self._commit, keys[0], keys, *arguments, body=values)
         if answer[0] == b"fenced":
             change = changes[answer[1] - 1]
             raise FencedError(change.partition, change.epoch, int(answer[2]))
@@ -163,22 +183,41 @@ class RedisStore:
             raise OffsetGapError(change.partition, topic, expected, int(answer[3]))
 
     def load(self, keys: Sequence[tuple[str, bytes]]) -> list[bytes | None]:
-        """Return the value of each (partition, key), None where there is none: one MGET."""
+        """Return the value of each (partition, key), None where there is none: one MGET.
+
+        On a Cluster one for each partition.
+        """
+        if not self._route.is_split:
+            return self._load_together(keys)
+        rows: dict[str, list[int]] = {}
+        for row, (partition, _) in enumerate(keys):
+            rows.setdefault(partition, []).append(row)
+        values: list[bytes | None] = [None] * len(keys)
+        for own in rows.values():
+            for row, value in zip(own, self._load_together([keys[i] for i in own]), strict=True):
+                values[row] = value
+        return values
+
+    def _load_together(self, keys: Sequence[tuple[str, bytes]]) -> list[bytes | None]:
         if not keys:
             return []
-        values: list[bytes | None] = self._call(
-            b"MGET", *[self._tag(partition) + key for partition, key in keys]
-        )
+        names = [self._tag(partition) + key for partition, key in keys]
+        values: list[bytes | None] = self._call(names[0], b"MGET", *names)
         return values
 
     def scan(self, partition: str) -> Iterator[tuple[bytes, bytes]]:
         """Yield every (key, value) of a partition in order of keys; not a snapshot."""
         tag = self._tag(partition)
         pattern = re.sub(rb"([*?\[\]\\^])", rb"\\\1", tag) + b"*"
+        if self._route.is_split:
+            # SCAN names no key, so no node would say that the slot has moved: first something does.
+            self._load_together([(partition, RESERVED_KEY)])
         names: set[bytes] = set()
         cursor = b"0"
         while True:
-            cursor, page = self._call(b"SCAN", cursor, b"MATCH", pattern, b"COUNT", SCAN_PAGE_COUNT)
+            cursor, page = self._call(
+                tag, b"SCAN", cursor, b"MATCH", pattern, b"COUNT", SCAN_PAGE_COUNT
+            )
             names.update(name[len(tag) :] for name in page)
             if cursor == b"0":
                 break
@@ -192,7 +231,7 @@ class RedisStore:
 
     def close(self) -> None:
         """Close all connections."""
-        self._pool.disconnect()
+        self._route.close()
 
     def _tag(self, partition: str) -> bytes:
         tag = self._tags.get(partition)
@@ -201,8 +240,8 @@ class RedisStore:
             self._tags[partition] = tag
         return tag
 
-    def _check_eviction(self) -> None:
-        text: bytes = self._call(b"INFO", b"memory")
+    def _check_eviction(self, tag: bytes) -> None:
+        text: bytes = self._call(tag, b"INFO", b"memory")
         facts = dict(line.split(b":", 1) for line in text.split(b"\r\n") if b":" in line)
         policy = facts.get(b"maxmemory_policy", b"").decode()
         if policy.startswith("allkeys") and facts.get(b"maxmemory") != b"0":
@@ -214,28 +253,25 @@ class RedisStore:
     def _run(
         self,
         script: "_Script",
+        place: bytes,
         keys: Sequence[bytes],
         *arguments: bytes | int,
         body: Sequence[Buffer] | None = None,
     ) -> Any:
         try:
-            return self._call(b"EVALSHA", script.sha, len(keys), *keys, *arguments, body=body)
+            return self._call(
+                place, b"EVALSHA", script.sha, len(keys), *keys, *arguments, body=body
+            )
         except _UnknownScriptError:
             # EVAL loads and runs in one step: no flush can come between. NOSCRIPT ran nothing.
-            return self._call(b"EVAL", script.text, len(keys), *keys, *arguments, body=body)
+            return self._call(place, b"EVAL", script.text, len(keys), *keys, *arguments, body=body)
 
-    def _call(self, *command: bytes | int, body: Sequence[Buffer] | None = None) -> Any:
-        """Send a command, with `body` as one more argument where it is given; return the answer."""
-        # redis-py's own execute_command walks all arguments in Python: 2 us more per key.
-        packed = _pack(command)
-        pieces = [packed] if body is None else _with_body(packed, len(command), body)
+    def _call(
+        self, place: bytes, *command: bytes | int, body: Sequence[Buffer] | None = None
+    ) -> Any:
+        """Send a command to where the key `place` is; return the answer."""
         try:
-            connection: Any = self._pool.get_connection()
-            try:
-                connection.send_packed_command(pieces, check_health=False)
-                return connection.read_response()
-            finally:
-                self._pool.release(connection)
+            return self._route.call(place, command, body)
         except redis.exceptions.RedisError as error:
             raise self._translated(error) from error
 
@@ -249,14 +285,25 @@ class RedisStore:
             return StoreError(f"{where} refuses our credentials: {error}")
         refusal = _refusal(error)
         if refusal == "READONLY":
-            self._pool.disconnect()  # after a fail-over the name may lead to another server
+            self._route.forget()  # after a fail-over the name may lead to another server
         if refusal:
             return StoreRefusedError(f"{where} takes no writes now, {refusal}: {error}")
+        if _is_distrust(error):
+            return StoreError(f"{where} has a certificate that we don't trust: {error}")
         if isinstance(error, redis.exceptions.ConnectionError | redis.exceptions.TimeoutError):
             return StoreUnavailableError(f"{where} can't be reached: {error}")
         if "CROSSSLOT" in str(error) or isinstance(error, redis.exceptions.ClusterCrossSlotError):
-            return StoreError(f"{where} is a cluster: use one partition a call: {error}")
+            return StoreError(f"{where} is a cluster: expected redis+cluster://...: {error}")
         return StoreError(f"{where}: {error}")
+
+
+def _epoch_and_offsets(fields: Sequence[bytes]) -> tuple[int, dict[str, int]]:
+    """Return what a partition's meta hash says; `fields` are its names and values in turn."""
+    meta = dict(zip(fields[::2], map(int, fields[1::2]), strict=True))
+    epoch = meta.pop(b"epoch", 0)
+    return epoch, {
+        name.removeprefix(b"offset:").decode(): offset for name, offset in sorted(meta.items())
+    }
 
 
 class _Script:
@@ -269,23 +316,6 @@ class _Script:
 
 class _UnknownScriptError(StoreError):
     """The server's scripts were flushed, or it is new."""
-
-
-def _with_body(packed: bytes, argument_count: int, body: Sequence[Buffer]) -> Iterator[bytes]:
-    """Yield a packed command with one more argument, that of all of `body` joined.
-
-    The argument is joined a piece at a time: a large commit is not held in memory three times.
-    """
-    length = sum(map(len, body))
-    after_count = packed.index(b"\r\n") + 2
-    yield b"*%d\r\n" % (argument_count + 1) + packed[after_count:] + b"$%d\r\n" % length
-    start, waiting_bytes = 0, 0
-    for i, value in enumerate(body):
-        waiting_bytes += len(value)
-        if waiting_bytes >= PIECE_BYTES:
-            yield b"".join(body[start : i + 1])
-            start, waiting_bytes = i + 1, 0
-    yield b"".join(body[start:]) + b"\r\n"
 
 
 def _commit_arguments(changes: Sequence[PartitionChange]) -> tuple[Any, ...]:
@@ -310,6 +340,15 @@ def _commit_arguments(changes: Sequence[PartitionChange]) -> tuple[Any, ...]:
             "commit fewer partitions at once, or more often"
         )
     return _ENCODE(header), delete_count, _ENCODE(starts), _ENCODE(lengths), values
+
+
+def _is_distrust(error: BaseException | None) -> bool:
+    """Whether an error came of a certificate that does not hold: waiting would not mend it."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _refusal(error: redis.exceptions.RedisError) -> str | None:

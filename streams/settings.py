@@ -138,6 +138,9 @@ class Settings:
         if not re.fullmatch(r"[A-Za-z0-9._-]*", self.topic_prefix):
             expected = "letters, digits, dots, dashes and underscores, as in a topic's name"
             raise SettingError("MILLRACE_TOPIC_PREFIX", expected, repr(self.topic_prefix))
+        if not re.fullmatch(r"[^{}\s]+", self.redis_prefix):
+            expected = "text without braces and blanks"
+            raise SettingError("MILLRACE_REDIS_PREFIX", expected, repr(self.redis_prefix))
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -157,6 +160,21 @@ class Settings:
 def variable(field: "dataclasses.Field[Any]") -> str:
     """Return the name of a setting's environment variable."""
     return PREFIX + (field.metadata["variable"] or field.name.upper())
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """Return the variables that give a child process these settings, secrets included."""
+    found = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if value == field.default:
+            continue
+        if isinstance(value, bool):
+            text = "yes" if value else "no"
+        else:
+            text = value.hex() if isinstance(value, bytes) else str(value)
+        found[variable(field)] = text
+    return found
 
 
 def _check_names(given: Mapping[str, str], known: Mapping[str, Any]) -> None:
@@ -231,6 +249,11 @@ def kafka_options(settings: Settings) -> dict[str, Any]:
             "sasl_plain_password": settings.kafka_password,
         }
     return options
+
+
+def kafka_python_options(settings: Settings) -> dict[str, Any]:
+    """Return what a client of kafka-python takes, with how long it looks for a first broker."""
+    return kafka_options(settings) | {"bootstrap_timeout_ms": settings.kafka_timeout_ms}
 
 
 def _kafka_context(settings: Settings) -> ssl.SSLContext:

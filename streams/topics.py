@@ -13,7 +13,7 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from features.errors import MillraceError
 from features.records import INPUT_RECORDS, ONE_TOPIC, ContactChannel
-from streams.settings import Settings, kafka_options
+from streams.settings import Settings, kafka_python_options
 
 DAY_MS = 86_400_000
 CONTROL_GROUP = "control"  # offers that are decided and logged, and that no channel delivers
@@ -117,12 +117,7 @@ def create_topics(settings: Settings, *, dry_run: bool = False) -> list[TopicSta
     Raises TopicsError.
     """
     wanted = {settings.topic_prefix + topic.name: topic for topic in all_topics(settings.inputs)}
-    try:
-        admin = KafkaAdminClient(
-            **kafka_options(settings), bootstrap_timeout_ms=settings.kafka_timeout_ms
-        )
-    except (KafkaError, ValueError, OSError) as error:
-        raise TopicsError(f"Kafka at {settings.kafka} can't be reached: {error}") from error
+    admin = _admin(settings)
     try:
         existing = set(admin.list_topics())
         missing = {name: topic for name, topic in wanted.items() if name not in existing}
@@ -142,6 +137,27 @@ def create_topics(settings: Settings, *, dry_run: bool = False) -> list[TopicSta
             found = differences[name]
             states.append(TopicState(name, "differs" if found else "exists", count, found))
     return states
+
+
+def delete_topics(settings: Settings) -> None:
+    """Delete all topics of the settings' prefix that are there; TopicsError where that fails."""
+    names = {settings.topic_prefix + topic.name for topic in all_topics(settings.inputs)}
+    admin = _admin(settings)
+    try:
+        found = sorted(names.intersection(admin.list_topics()))
+        if found:
+            admin.delete_topics(found)
+    except KafkaError as error:
+        raise TopicsError(f"Kafka at {settings.kafka}: {error}") from error
+    finally:
+        admin.close()
+
+
+def _admin(settings: Settings) -> Any:
+    try:
+        return KafkaAdminClient(**kafka_python_options(settings))
+    except (KafkaError, ValueError, OSError) as error:
+        raise TopicsError(f"Kafka at {settings.kafka} can't be reached: {error}") from error
 
 
 def _create(admin: Any, topics: dict[str, Topic], settings: Settings) -> set[str]:

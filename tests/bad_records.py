@@ -204,6 +204,14 @@ WRONG_FIELDS = [
         type="logn",
     ),
     _bad(
+        "measured too much",
+        "$.value",
+        "float <= 2000000000.0",
+        "float 2000000001.0",
+        topic="interactions",
+        value=2_000_000_001.0,
+    ),
+    _bad(
         "unknown result",
         "$.result",
         "one of accepted, clicked, converted, delivered, rejected, seen",

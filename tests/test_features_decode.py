@@ -144,9 +144,7 @@ OPTIONAL: dict[str, st.SearchStrategy[Any]] = {
 MEASURED: dict[str, st.SearchStrategy[Any]] = {
     "device_id": IDS,
     "metric": IDS,
-    "value": st.floats(allow_nan=False, allow_infinity=False)
-    | st.floats(-100, 100)
-    | st.sampled_from((9e12, -9e12, 9_000_000_000_001, 1e300, 0.5e-6, 2.5e-6)),
+    "value": st.floats(-2e9, 2e9) | st.floats(-100, 100) | st.sampled_from((2e9, 0.5e-6, 2.5e-6)),
 }
 
 
@@ -218,7 +216,7 @@ def oracle_cells(policy: Policy, topic: str, record: dict[str, Any]) -> dict[Cel
         return cells
     given_fields = {name: value for name, value in record.items() if value is not None}
     value = given_fields.get("value")
-    if value is not None and abs(value) <= 9e12:
+    if value is not None:
         cells[Cell.VALUE] = round(value * 1e6)
     for cell in Cell:
         name = cell.name.lower()

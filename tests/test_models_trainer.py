@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import RecordError
@@ -38,6 +38,7 @@ lessons = st.lists(
 
 @pytest.mark.parametrize("pipeline", PIPELINES)
 @given(examples=lessons)
+@settings(max_examples=30)
 def test_learning_is_rivers_learning_bit_for_bit(pipeline, examples):
     trainer = Trainer("fraud", pipeline, INPUTS)
     trainer.learn(examples)
@@ -56,6 +57,7 @@ def test_learning_is_rivers_learning_bit_for_bit(pipeline, examples):
 
 @pytest.mark.parametrize("pipeline", PIPELINES)
 @given(examples=lessons, stops=st.sets(st.integers(0, 30)))
+@settings(max_examples=20)
 def test_a_restart_changes_no_bit(pipeline, examples, stops):
     steady = Trainer("fraud", pipeline, INPUTS)
     stopped = Trainer("fraud", pipeline, INPUTS)

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from features.hashing import DEFAULT_KEY
 from millrace.identity import id_key
-from streams.settings import SettingError, Settings, kafka_options, page, rows, variable
+from streams.settings import (
+    SettingError,
+    Settings,
+    environment_of,
+    kafka_options,
+    page,
+    rows,
+    variable,
+)
 
 ROOT = Path(__file__).parent.parent
 
@@ -48,6 +56,18 @@ def test_every_kind_of_value_is_read() -> None:
         memory_mib_max=900,
     )
     assert kafka_options(found)["bootstrap_servers"] == ["a:1", "b:2"]
+
+
+def test_a_child_gets_the_same_settings() -> None:
+    settings = Settings(
+        kafka="a:1",
+        decisions=True,
+        partitions_count=3,
+        id_key=b"sixteen letters!",
+        redis="redis://u:p@h",
+    )
+    assert Settings.from_environment(environment_of(settings)) == settings
+    assert environment_of(Settings()) == {}
 
 
 def test_wrong_values_are_named_with_what_was_expected() -> None:

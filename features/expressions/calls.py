@@ -4,13 +4,13 @@ import ast
 from dataclasses import dataclass
 from decimal import Decimal
 
-from features.columns import Kind
+from features.columns import SLOT_KINDS, Kind
 from features.errors import nearest_name
 from features.expressions.catalogue import MILLION, OPTIONS, AggregateCall
 from features.expressions.clauses import ALWAYS, Clauses
 from features.expressions.conditions import ConditionCompiler, both
 from features.expressions.constants import duration_of, number_of
-from features.expressions.fields import DECIDED_KINDS, KINDS, STORED_FIELDS
+from features.expressions.fields import KINDS, STORED_FIELDS
 from features.expressions.parser import Source
 from features.expressions.slots import Request
 from features.expressions.types import duration_text
@@ -166,7 +166,7 @@ class CallBinder:
         return window_ms, delay_ms
 
     def _including_current(self, spec: AggregateCall, kind: Kind, node: ast.expr | None) -> bool:
-        excluded = spec.excludes_current or kind not in DECIDED_KINDS
+        excluded = spec.excludes_current or kind not in SLOT_KINDS
         if node is None:
             return not excluded
         if not isinstance(node, ast.Constant) or not isinstance(node.value, bool):

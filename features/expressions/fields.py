@@ -52,7 +52,6 @@ KINDS: dict[str, Kind] = {
     kind.name.lower(): kind
     for kind in (Kind.TRANSACTION, Kind.INTERACTION, Kind.OUTCOME, Kind.LABEL, Kind.CONTACT)
 }
-DECIDED_KINDS = (Kind.TRANSACTION, Kind.INTERACTION)  # slots are computed at rows of these
 LABELLED_KINDS = (Kind.TRANSACTION, Kind.LABEL)  # whose LABEL cell says more than `unknown`
 
 

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from features.columns import Cell, Kind
+from features.columns import SLOT_KINDS, Cell, Kind
 from features.expressions.clauses import ALWAYS, Clauses, identity, text_of
 from features.expressions.declarations import CUSTOMER, Declarations
-from features.expressions.fields import DECIDED_KINDS, FIELDS
+from features.expressions.fields import FIELDS
 from features.expressions.types import duration_text
 from features.plan import Aggregate, Entity, KeptValue, SlotField, TermField
 
@@ -149,7 +149,7 @@ class SlotTable:
 
     def _decides(self, request: Request) -> bool:
         """Return whether the current event can be one of the history's."""
-        return list(self._histories)[request.history][1] in DECIDED_KINDS
+        return list(self._histories)[request.history][1] in SLOT_KINDS
 
     def _name(self, history: int) -> str:
         entity, kind = list(self._histories)[history]
