@@ -25,7 +25,7 @@ from streams.topics import create_topics, output_topics
 Records = list[tuple[str, str, bytes]]  # topic, key, value
 State = dict[tuple[str, bytes], bytes]
 Lines = dict[str, list[bytes]]  # topic family -> records in order
-PATIENCE_S = 240.0  # on a machine that has much else to do, starting alone takes half a minute
+PATIENCE_S = 120.0  # on a machine that has much else to do, starting alone takes half a minute
 EVENTS = "events"
 
 
@@ -73,6 +73,13 @@ class Bank:
             place = answer.get()
             self.ends[place.partition] = max(self.ends[place.partition], place.offset + 1)
 
+    def produce_by_kind(self, records: Records) -> None:
+        """Put each record into the topic of its kind, in their order."""
+        for topic, key, value in records:
+            name = self.settings.topic_prefix + topic
+            self._producer.send(name, key=key.encode(), value=value)
+        self._producer.flush()
+
     def store(self) -> RedisStore:
         """Return the store that the workers write to."""
         return RedisStore(self.settings.redis, self.settings.redis_prefix)
@@ -112,10 +119,12 @@ class Bank:
             places = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic)]
             return sum(consumer.end_offsets(places).values())
 
-    def lines(self) -> Lines:
+    def lines(self, isolation: str = "read_uncommitted") -> Lines:
         """Return what the output topics hold, repeats included."""
         prefix, found = self.settings.topic_prefix, {}
-        with closing(KafkaConsumer(bootstrap_servers=self.settings.kafka)) as consumer:
+        with closing(
+            KafkaConsumer(bootstrap_servers=self.settings.kafka, isolation_level=isolation)
+        ) as consumer:
             for topic in output_topics():
                 records = list(whole_topic(consumer, prefix + topic.name))
                 found.setdefault(topic_family(topic.name), []).extend(records)

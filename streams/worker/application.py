@@ -26,6 +26,7 @@ from streams.worker.intake import EngineIntake
 from streams.worker.status import Phase, Status
 from streams.worker.trainer import TrainerPart
 from streams.worker.transport import BatchTransport
+from streams.worker.warming import warm_up
 from streams.worker.watch import Watch
 
 REQUEST_TIMEOUT_S = 30.0
@@ -178,6 +179,7 @@ async def first_of(*waits: Awaitable[Any]) -> None:
 
 def run_worker(policy: Policy, store: Store, settings: Settings) -> None:
     """Run a worker in this process until it is told to end."""
+    warm_up(policy)
     parts = build(policy, store, settings)
     logger.info("worker of group %s at %s", settings.group, settings.kafka)
     asyncio.run(_run(parts))

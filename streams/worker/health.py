@@ -50,8 +50,15 @@ class HealthServer:
                 f"MILLRACE_LISTEN: {self._host}:{self._port} can't be listened on: "
                 f"{error.strerror}; each worker of a machine needs a port of its own (0: any)"
             ) from error
+        logger.info("metrics and health at http://%s", self.address)
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as `host:port`."""
+        if self._runner is None:
+            return f"{self._host}:{self._port}"
         host, port = self._runner.addresses[0][:2]
-        logger.info("metrics and health at http://%s:%d", host, port)
+        return f"{host}:{port}"
 
     async def stop(self) -> None:
         """Listen no more."""

@@ -11,7 +11,7 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Any, TypeVar, cast
 
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from features.raw import RawRecord
@@ -23,8 +23,8 @@ from streams.store import FencedError
 from streams.topics import TRAINING, input_topics
 from streams.worker.control import Control
 from streams.worker.deciding import AbandonedError, Deciding, WorkerError
-from streams.worker.kafka_sink import KafkaSink, new_producer
 from streams.worker.learning import Point, Reach
+from streams.worker.producers import Producers
 from streams.worker.status import Phase, Status
 from streams.worker.trainer import TrainerPart
 from streams.worker.transport import Batches, Bounds, Outcome
@@ -60,7 +60,8 @@ class EngineIntake:
         self._trainer = trainer
         self._prefix = settings.topic_prefix
         self._checkpoint_s = settings.checkpoint_ms / 1000
-        self._options = kafka_options
+        name = f"{self._prefix}{settings.group}" if settings.transactional else None
+        self._producers = Producers(kafka_options, self._prefix, name)
         self._status = status
         self._metrics = metrics
         self._now_s = monotonic_s
@@ -70,7 +71,6 @@ class EngineIntake:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._trainer_thread = ThreadPoolExecutor(1, thread_name_prefix="trainer")
         self._lessons: deque[asyncio.Future[None]] = deque()
-        self._producer: AIOKafkaProducer | None = None
         self._failures_count = 0
         self._fenced_s: float | None = None
         self._has_uncommitted = False
@@ -87,8 +87,8 @@ class EngineIntake:
         self._deciding.patience.reset()
         self._fenced_s = None
         try:
-            await self._start_producer()
-            stored = await self._on_thread(self._deciding.take, partitions, self._new_sink())
+            sink = await self._producers.sink(partitions)
+            stored = await self._on_thread(self._deciding.take, partitions, sink)
             learned = await self._take_trainer(bounds, partition_count)
         except (AbandonedError, KafkaError) as error:
             logger.warning("partitions can't be taken yet: %s", error)
@@ -114,7 +114,7 @@ class EngineIntake:
         """Be the trainer where `training` is ours; return from where to read it."""
         if self._training not in bounds:
             return {}
-        call = partial(self._trainer.take, partition_count, self._new_sink())
+        call = partial(self._trainer.take, partition_count, await self._producers.plain_sink())
         loop = asyncio.get_running_loop()
         offset = await loop.run_in_executor(self._trainer_thread, call)
         return {self._training: bounds[self._training].first if offset is None else offset}
@@ -250,7 +250,7 @@ class EngineIntake:
         self._thread.shutdown()
         self._trainer.close()
         self._trainer_thread.shutdown()
-        await self._drop_producer()
+        await self._producers.drop()
 
     def next_offsets(self) -> dict[TopicPartition, int]:
         """Return the next offset to decide of each partition of a topic that has one."""
@@ -325,7 +325,7 @@ class EngineIntake:
 
     async def _lost(self, error: BaseException) -> None:
         """Wait a little; raise where the engine keeps failing at the same place."""
-        await self._drop_producer()
+        await self._producers.drop()
         if not isinstance(error, AbandonedError):
             self._failures_count += 1
             logger.error("the engine failed, going on from what is stored", exc_info=error)
@@ -347,27 +347,6 @@ class EngineIntake:
     async def _on_thread(self, call: Callable[..., Answer], *arguments: Any) -> Answer:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, call, *arguments)
-
-    def _new_sink(self) -> KafkaSink:
-        return KafkaSink(self._producer, asyncio.get_running_loop(), self._prefix)
-
-    async def _start_producer(self) -> None:
-        if self._producer is None:
-            producer = new_producer(self._options)
-            try:
-                await producer.start()
-            except BaseException:
-                await producer.stop()
-                raise
-            self._producer = producer
-
-    async def _drop_producer(self) -> None:
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            try:
-                await asyncio.wait_for(producer.stop(), RETRY_S)
-            except (KafkaError, TimeoutError) as error:
-                logger.warning("the producer was dropped: %r", error)
 
     def _raws(self, batches: Batches) -> tuple[list[RawRecord], dict[tuple[str, int], int]]:
         """Return all records in one order, and the next offset of each topic's partition."""

@@ -14,18 +14,22 @@ from streams.sinks import SinkError
 
 WAITING_MAX_COUNT = 20_000  # emissions without acknowledgement; more make `write` wait
 BATCH_MAX_BYTES = 1 << 18
+TRANSACTION_MAX_MS = 60_000  # then Kafka aborts what a worker left open that nobody followed
 
 
-def new_producer(options: Mapping[str, Any], **more: Any) -> AIOKafkaProducer:
+def new_producer(
+    options: Mapping[str, Any], transactional_id: str | None = None
+) -> AIOKafkaProducer:
     """Return a producer that keeps order and writes each record once for as long as it lives."""
     return AIOKafkaProducer(
         acks="all",
+        transactional_id=transactional_id,
+        transaction_timeout_ms=TRANSACTION_MAX_MS,
         enable_idempotence=True,
         linger_ms=0,
         max_batch_size=BATCH_MAX_BYTES,
         max_request_size=4 * BATCH_MAX_BYTES,
         **options,
-        **more,
     )
 
 
@@ -34,17 +38,30 @@ class KafkaSink:
 
     `write` and `flush` may be called from any thread but the loop's. An emission that Kafka does
     not take in time is raised by the next of them as SinkError; the sink is of no use after that.
+
+    `transactional`, for a producer with a transactional id: what is written between two flushes is
+    a transaction, which the second flush commits. A checkpoint flushes before it stores state: a
+    crash between the two makes `read_committed` consumers see a repeat, under the same id. The
+    other order would lose what such a crash aborts. What a worker wrote that died before its
+    checkpoint is never seen by them.
     """
 
     def __init__(
-        self, producer: AIOKafkaProducer, loop: asyncio.AbstractEventLoop, prefix: str = ""
+        self,
+        producer: AIOKafkaProducer,
+        loop: asyncio.AbstractEventLoop,
+        prefix: str = "",
+        *,
+        transactional: bool = False,
     ) -> None:
+        self._transactional = transactional
         self._producer = producer
         self._loop = loop
         self._prefix = prefix
         self._waiting: deque[tuple[int, Future[None]]] = deque()
         self._waiting_count = 0
         self._closed = False
+        self._is_open = False  # whether a transaction has begun
         self._turn = asyncio.Lock()  # a `send` may wait: those of the next write stay behind it
 
     def write(self, emissions: Sequence[Emission]) -> None:
@@ -63,6 +80,8 @@ class KafkaSink:
         """Return once Kafka has acknowledged everything written before."""
         for _, sent in list(self._waiting):
             _result(sent)
+        if self._transactional:
+            _result(asyncio.run_coroutine_threadsafe(self._commit(), self._loop))
 
     def close(self) -> None:
         """Flush, and take no more; the producer stays open, it is the caller's."""
@@ -78,9 +97,18 @@ class KafkaSink:
     async def _send(self, emissions: list[Emission]) -> None:
         send, prefix = self._producer.send, self._prefix
         async with self._turn:
+            if self._transactional and not self._is_open:
+                await self._producer.begin_transaction()
+                self._is_open = True
             sent = [await send(prefix + t, value, k.encode() or None) for t, k, value in emissions]
         for acknowledged in sent:
             await acknowledged
+
+    async def _commit(self) -> None:
+        async with self._turn:
+            if self._is_open:
+                self._is_open = False
+                await self._producer.commit_transaction()
 
 
 def _result(sent: "Future[None]") -> None:

@@ -1,0 +1,64 @@
+"""Has every kernel compiled, or read from its cache, before a worker joins its group.
+
+On a machine that never ran this version that takes a minute or more; with partitions in hand it
+would look like a stall, and their records would wait.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from actions.policy import Policy
+from features.raw import RawRecord
+from features.records import ENCODER, ONE_TOPIC, Label, Transaction
+from streams.engine import Engine, EngineSettings, Offsets, acquire_all
+from streams.partition import Write
+from streams.sinks import MemorySink
+from streams.store import MemoryStore
+
+EVENT_MS = 1_767_225_600_000
+
+
+class _Journal:
+    """Counts checkpoints; there is nothing else to store."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def positions(self) -> Mapping[str, Offsets]:
+        self._count += 1
+        return {"0": {ONE_TOPIC: self._count}}
+
+    def writes(self) -> Mapping[str, Sequence[Write]]:
+        return {}
+
+
+def warm_up(policy: Policy) -> None:
+    """Decide a payment and a label twice over, in memory, with a restart in between."""
+    store, journal = MemoryStore(), _Journal()
+    for life in range(2):
+        owned = acquire_all(store, ["0"])
+        engine = Engine(policy, store, MemorySink(), journal, [0], owned, EngineSettings())
+        engine.processor.process(engine.read(_records(policy, life)))
+        engine.checkpoint()
+        engine.close()
+
+
+def _records(policy: Policy, life: int) -> list[RawRecord]:
+    event_id, ts_ms = f"T-{life}", EVENT_MS + life * 60_000
+    payment = Transaction(
+        event_id=event_id,
+        ts_ms=ts_ms,
+        customer_id="C",
+        account_id="A",
+        card_id="K",
+        type="purchase",
+        amount_minor=1_999,
+        currency=policy.currency,
+        direction="out",
+        channel="online",
+        merchant_id="M",
+        terminal_id="P",
+        device_id="D",
+    )
+    label = Label(event_id=event_id, ts_ms=ts_ms + 1, customer_id="C", verdict="fraud")
+    values = [ENCODER.encode(payment), ENCODER.encode(label)]
+    return [RawRecord(0, ONE_TOPIC, offset, value) for offset, value in enumerate(values)]
