@@ -53,6 +53,7 @@ BOOK_OWN = {  # the three of the book's fifteen that need no window
     "weekend": "1 if weekday() >= 5 else 0",
     "night": "1 if hour() <= 6 else 0",
 }
+PUBLISHED = ("test_with_best_validation_parameters", "Chapter_6_Ensembling_cell_96_test")
 OURS, BOOKS = "fraud_", "book_"
 PACKAGES = ("millrace", "river", "numba", "numpy", "scikit-learn", "xgboost")
 
@@ -198,7 +199,7 @@ def measure(data: Path, work: Path) -> dict[str, Any]:
         "perfect_card_precision": perfect.means[2],
         "published": {
             name: figures
-            for part in ("test_with_best_validation_parameters", "Chapter_6_Ensembling_cell_96_test")
+            for part in PUBLISHED
             for name, figures in folds[part].items()
             if name != "file"
         },

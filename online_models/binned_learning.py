@@ -12,7 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from online_models.binned_state import checked_state, edge_table
-from online_models.binning import BinLayout, learned_edges
+from online_models.binning import (
+    OTHERS_PER_WARM_UP,
+    BinLayout,
+    is_warm,
+    learned_edges,
+    warm_values,
+)
 from online_models.compiled_binned import CompiledBinned
 from online_models.framing import INPUT_MAX, FloatArray
 from online_models.kernels import learn_binned
@@ -37,6 +43,8 @@ class BinnedLearning:
         self._squares = np.zeros(layout.bin_count)
         self._intercept = np.array([intercept])
         self._iteration_count = 0
+        self._first_values = np.zeros(len(layout.inputs))
+        self._first_counts = np.zeros(len(layout.inputs), dtype=np.int64)
         self._warm: dict[int, list[FloatArray]] = self._warming()
 
     def learn(self, rows: FloatArray, frauds: NDArray[np.bool_], weights: FloatArray) -> None:
@@ -68,6 +76,8 @@ class BinnedLearning:
         return {
             "edges": self._edges,
             "edge_counts": self._edge_counts,
+            "first_values": self._first_values,
+            "first_counts": self._first_counts,
             "warm_values": np.concatenate(values) if values else np.empty(0),
             "warm_counts": np.array([sum(map(len, parts)) for parts in warm], dtype=np.int64),
             "weights": self._weights,
@@ -83,6 +93,8 @@ class BinnedLearning:
         self._weights, self._squares = state["weights"].copy(), state["squares"].copy()
         self._intercept = state["intercept"].copy()
         self._iteration_count = int(state["iterations"][0])
+        self._first_values = state["first_values"].copy()
+        self._first_counts = state["first_counts"]
         self._warm = self._warming()
         ends = np.cumsum(state["warm_counts"])
         for j, end in enumerate(ends.tolist()):
@@ -93,29 +105,45 @@ class BinnedLearning:
     def _warming(self) -> dict[int, list[FloatArray]]:
         return {j: [] for j in np.flatnonzero(self._edge_counts < 0).tolist()}
 
-    def _missing_count(self, j: int) -> int:
-        """Return how many values an input still needs for its edges."""
-        return self._layout.options.warm_up_count - sum(map(len, self._warm[j]))
-
     def _count_before_edges(self, rows: FloatArray) -> int:
         """Return how many of the rows come before the first that makes an input's edges known."""
-        stop = len(rows)
-        for j in self._warm:
-            ordinary = np.flatnonzero(np.abs(rows[:stop, j]) <= INPUT_MAX)
-            missing_count = self._missing_count(j)
-            if len(ordinary) >= missing_count:
-                stop = int(ordinary[missing_count - 1])
+        warm_up, stop = self._layout.options.warm_up_count, len(rows)
+        for j, parts in self._warm.items():
+            places = np.flatnonzero(np.abs(rows[:stop, j]) <= INPUT_MAX)
+            if not len(places):
+                continue
+            values = rows[places, j]
+            first = self._first_values[j] if self._first_counts[j] else values[0]
+            others = np.cumsum(values != first) + sum(map(len, parts))
+            firsts = np.cumsum(values == first) + self._first_counts[j]
+            warm = np.flatnonzero(
+                (firsts + others >= warm_up) & (OTHERS_PER_WARM_UP * others >= warm_up)
+            )
+            if len(warm):
+                stop = int(places[warm[0]])
         return stop
 
     def _warm_up(self, rows: FloatArray) -> None:
         """Take the values of inputs without edges; make edges of those that have enough now."""
+        warm_up = self._layout.options.warm_up_count
         for j in list(self._warm):
-            values = rows[:, j]
-            self._warm[j].append(values[np.abs(values) <= INPUT_MAX])
-            if self._missing_count(j) <= 0:
-                edges = learned_edges(np.concatenate(self._warm.pop(j)), self._layout.bins[j])
+            values = rows[np.abs(rows[:, j]) <= INPUT_MAX, j]
+            if not len(values):
+                continue
+            if not self._first_counts[j]:
+                self._first_values[j] = values[0]
+            is_first = values == self._first_values[j]
+            self._first_counts[j] += np.count_nonzero(is_first)
+            self._warm[j].append(values[~is_first])
+            first, first_count = float(self._first_values[j]), int(self._first_counts[j])
+            others = np.concatenate(self._warm[j])
+            if is_warm(first_count, len(others), warm_up):
+                seen = warm_values(first, first_count, others, warm_up)
+                edges = learned_edges(seen, self._layout.bins[j])
                 self._edges[j, : len(edges)] = edges
                 self._edge_counts[j] = len(edges)
+                self._first_values[j], self._first_counts[j] = 0.0, 0
+                del self._warm[j]
 
     def _learn(self, rows: FloatArray, frauds: NDArray[np.bool_], weights: FloatArray) -> None:
         learn_binned(

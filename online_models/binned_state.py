@@ -52,16 +52,21 @@ def edge_table(edges: Sequence[Sequence[float] | None], width: int) -> dict[str,
 def save(pipeline: Any, inputs: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     """Return edges, the warm-up's values one input after another, and what the regression learned.
 
-    `edges` (k, e), `edge_counts` and `warm_counts` (k,), `warm_values` (Σ warm_counts,), `weights`
-    and AdaGrad's `squares` of all bins, `intercept` and `iterations` (1,).
+    `edges` (k, e), `edge_counts` (k,); of inputs without edges the first value and how often it
+    came, `first_values` and `first_counts` (k,), and the others, `warm_values` (Σ warm_counts,)
+    with `warm_counts` (k,); `weights` and AdaGrad's `squares` of all bins, `intercept` and
+    `iterations` (1,).
     """
     layout = layout_of(pipeline, inputs)
     binner, regression = pipeline.steps.values()
     table = edge_table([binner.edges.get(name) for name in inputs], layout.edge_count_max)
     warm = [binner.values.get(name, []) for name in inputs]
+    firsts = [binner.firsts.get(name, (0.0, 0)) for name in inputs]
     places = layout.numbers(table["edge_counts"])
     return {
         **table,
+        "first_values": np.array([value for value, _ in firsts], dtype=np.float64),
+        "first_counts": np.array([count for _, count in firsts], dtype=np.int64),
         "warm_values": np.array([value for values in warm for value in values], dtype=np.float64),
         "warm_counts": np.array([len(values) for values in warm], dtype=np.int64),
         "weights": _spread(regression.weights, places, layout.bin_count),
@@ -91,7 +96,9 @@ def restore(pipeline: Any, inputs: tuple[str, ...], arrays: Mapping[str, NDArray
         count, warm_count = int(state["edge_counts"][j]), int(state["warm_counts"][j])
         if count >= 0:
             binner.edges[name] = state["edges"][j, :count].tolist()
-        if warm_count:
+        first_count = int(state["first_counts"][j])
+        if first_count:
+            binner.firsts[name] = float(state["first_values"][j]), first_count
             binner.values[name] = state["warm_values"][end : end + warm_count].tolist()
         end += warm_count
     weights, squares = state["weights"], state["squares"]
@@ -114,6 +121,8 @@ def checked_state(arrays: Mapping[str, NDArray[Any]], layout: BinLayout) -> dict
     return {
         "edges": checked_array(arrays, "edges", (k, layout.edge_count_max)),
         "edge_counts": checked_array(arrays, "edge_counts", (k,), minimum=-1).astype(np.int64),
+        "first_values": checked_array(arrays, "first_values", (k,)),
+        "first_counts": checked_array(arrays, "first_counts", (k,), minimum=0).astype(np.int64),
         "warm_values": checked_array(arrays, "warm_values", (int(counts.sum()),)),
         "warm_counts": counts,
         "weights": checked_array(arrays, "weights", (bin_count,)),

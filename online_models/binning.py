@@ -26,6 +26,7 @@ from online_models.options import (
     bin_count_max,
 )
 
+OTHERS_PER_WARM_UP = 100
 MISSING_BIN = 0  # of a value that is absent, NaN, infinite or beyond ±1e100
 
 
@@ -42,6 +43,19 @@ def learned_edges(values: FloatArray, bins: InputBins) -> FloatArray:
     return np.asarray(np.unique(np.concatenate([quantiles, tail])), dtype=np.float64)
 
 
+def warm_values(first: float, first_count: int, others: FloatArray, warm_up: int) -> FloatArray:
+    """Return the values that edges are made of, at most `warm_up`: the first value, then others."""
+    return np.concatenate([np.full(min(first_count, warm_up - len(others)), first), others])
+
+
+def is_warm(first_count: int, other_count: int, warm_up: int) -> bool:
+    """Return whether there are `warm_up` values, and one in a hundred differs from the first.
+
+    What is always 0 in its first days, as a share of known frauds is, waits until it is not.
+    """
+    return first_count + other_count >= warm_up and OTHERS_PER_WARM_UP * other_count >= warm_up
+
+
 def is_ordinary(value: float | None) -> bool:
     """Return whether a value is there, finite and at most 1e100 in size."""
     return value is not None and abs(value) <= INPUT_MAX
@@ -52,8 +66,9 @@ class Binner(Transformer):
 
     An input's bins are named `input=0` for a missing value, then `input=1` (up to and including the
     first edge) and so on; a cross is named by both, as in `one=3&other=0`. Until the edges of an
-    input are known it has no bin at all; inputs that first come later begin their own warm-up then.
-    Holds at most `warm_up` values of an input, then only its edges.
+    input are known (`is_warm`) it has no bin at all; inputs that first come later begin their own
+    warm-up then. `firsts` has the first value of an input and how often it came, `values` the
+    others, at most `warm_up` of them; then only `edges` are held.
     """
 
     def __init__(
@@ -67,6 +82,7 @@ class Binner(Transformer):
         self.warm_up = warm_up
         self.edges: dict[FeatureName, list[float]] = {}
         self.values: dict[FeatureName, list[float]] = {}
+        self.firsts: dict[FeatureName, tuple[float, int]] = {}
         for name, declared in (bins or {}).items():
             if declared.edges:
                 self.edges[name] = list(declared.edges)
@@ -77,11 +93,17 @@ class Binner(Transformer):
             if name in self.edges or value is None or not is_ordinary(value):
                 continue
             values = self.values.setdefault(name, [])
-            values.append(value)
-            if len(values) >= self.warm_up:
+            first, first_count = self.firsts.get(name, (value, 0))
+            if value == first:
+                first_count += 1
+            else:
+                values.append(value)
+            self.firsts[name] = first, first_count
+            if is_warm(first_count, len(values), self.warm_up):
+                seen = warm_values(first, first_count, np.array(values), self.warm_up)
                 declared = (self.bins or {}).get(str(name), InputBins())
-                self.edges[name] = learned_edges(np.array(values), declared).tolist()
-                del self.values[name]
+                self.edges[name] = learned_edges(seen, declared).tolist()
+                del self.values[name], self.firsts[name]
 
     def transform_one(self, x: dict[FeatureName, Any]) -> dict[FeatureName, Any]:
         """Return the bins of an example, each 1.0."""

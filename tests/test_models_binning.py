@@ -79,11 +79,26 @@ def test_an_input_has_no_bin_before_its_edges_and_may_come_late() -> None:
     for value in (math.nan, 5.0, None):
         binner.learn_one({"age": 1.0, "new": value})
     assert binner.transform_one({"age": 1.0, "new": 5.0}) == {"age=2": 1.0}
-    binner.learn_one({"age": 1.0, "new": 5.0})
-    assert binner.edges["new"] == [5.0]
+    binner.learn_one({"age": 1.0, "new": 9.0})
+    # Of 5 and 9: quantiles from 5.38 to 8.8, then steps to 9.
+    edges = binner.edges["new"]
+    assert (edges[0], edges[9], edges[-1]) == pytest.approx((5.38, 8.8, 9.0))
     assert not binner.values
-    found = binner.transform_one({"age": 1.0, "new": 9.0})
-    assert found == {"age=2": 1.0, "new=2": 1.0, "age=2&new=2": 1.0}
+    assert not binner.firsts
+    found = binner.transform_one({"age": 1.0, "new": 5.2})
+    assert found == {"age=2": 1.0, "new=1": 1.0, "age=2&new=1": 1.0}
+
+
+def test_what_is_always_the_same_waits_until_one_in_a_hundred_is_not() -> None:
+    """The first 300 values are 0, as shares of known frauds are before the first label."""
+    binner = Binner({"share": InputBins((), 1, 4, 0.5)}, warm_up=200)
+    for _ in range(300):
+        binner.learn_one({"share": 0.0})
+    binner.learn_one({"share": 1.0})
+    assert not binner.edges
+    assert (binner.firsts, binner.values) == ({"share": (0.0, 300)}, {"share": [1.0]})
+    binner.learn_one({"share": 0.5})
+    assert binner.edges["share"] == [0.0, 0.25, 0.5, 0.75, 1.0]
 
 
 def test_weights_known_by_hand() -> None:
@@ -147,16 +162,17 @@ def test_what_was_learned_before_the_edges_of_another_input_stays() -> None:
     """Edges of `amount` come with the third example: `age` has learned from the first on."""
     options = ModelOptions(bins=(("age", InputBins((0.0,))),), warm_up_count=3)
     learning = catalog.learning("binned_logistic", ("amount", "age"), options)
-    rows = np.array([[5.0, 1.0], [5.0, 1.0], [5.0, 1.0]])
+    rows = np.array([[5.0, 1.0], [7.0, 1.0], [5.0, 1.0]])
     learning.learn(rows[:2], np.array([True, True]), np.ones(2))
     state = learning.arrays()
     assert state["edge_counts"].tolist() == [-1, 1]
-    assert (state["warm_values"].tolist(), state["warm_counts"].tolist()) == ([5.0, 5.0], [2, 0])
+    assert (state["first_values"].tolist(), state["first_counts"].tolist()) == ([5.0, 0.0], [1, 0])
+    assert (state["warm_values"].tolist(), state["warm_counts"].tolist()) == ([7.0], [1, 0])
     assert np.count_nonzero(state["weights"]) == 1
     learning.learn(rows[2:], np.array([True]), np.ones(1))
     state = learning.arrays()
-    assert state["edge_counts"].tolist() == [1, 1]
-    assert len(state["warm_values"]) == 0
+    assert state["edge_counts"].tolist() == [len(learned_edges(rows[:, 0], InputBins())), 1]
+    assert (state["first_counts"].tolist(), len(state["warm_values"])) == ([0, 0], 0)
     assert np.count_nonzero(state["weights"]) == 2
 
 
