@@ -65,7 +65,7 @@ def slots(draw: st.DrawFn) -> Slot:
 
 @st.composite
 def streams(draw: st.DrawFn) -> Rows:
-    """Up to 80 payments of one customer and one terminal, mostly in order, some late, some twice."""
+    """Up to 80 payments of a customer and a terminal: in order or not, some late, some twice."""
     count = draw(st.integers(0, 80))
     times = draw(st.lists(st.integers(0, 600), min_size=count, max_size=count))
     if draw(st.booleans()):

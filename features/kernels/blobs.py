@@ -19,8 +19,8 @@ from features.kernels.layout import (
 )
 from features.kernels.packing import SLACK_BYTES, Bytes, put_cell, put_word
 from features.kernels.sections import (
+    SECTION_HEAD_BYTES,
     SECTION_WORDS,
-    SectionField,
     pack_section,
     pack_section_head,
     section_bytes,
@@ -179,7 +179,7 @@ def _pack_one(
         row[PartialField.SECTION_BYTES] = 0
         if folded:
             rows_at = pack_section(layout, state, entity, history, partial, packed, head_to)
-            row[PartialField.SECTION_BYTES] = rows_at - head_to + 8 * int(SectionField.SERIES_COUNT)
+            row[PartialField.SECTION_BYTES] = rows_at - head_to + SECTION_HEAD_BYTES
     end = _pack_rows(layout, form, state, entity, row, first, packed, rows_at)
     # The owner's columns of the next free row double as the arguments.
     owner = changes[count]

@@ -1,8 +1,8 @@
 """What a window's value can be where only some of its events are known to be in it.
 
-`parts[CERTAIN]` are the sums of the events that are in the window for sure, and
-`parts[UNCERTAIN]` those of others: INSIDE_MIN to INSIDE_MAX of them are in it, nobody knows which. Every function returns a
-lowest and a highest value; none that any choice of them gives lies outside.
+`parts[CERTAIN]` are the sums of the events that are in the window for sure, `parts[UNCERTAIN]`
+those of others: INSIDE_MIN to INSIDE_MAX of them are in it, nobody knows which. Every function
+returns a lowest and a highest value; none that any choice of them gives lies outside.
 """
 
 import math
@@ -52,7 +52,7 @@ def _highest_sum(parts: Table, sign: float) -> float:
         _most_of_some(lowest, count, total, least, most),
         _most_of_some(highest, count, total, least, most),
     )
-    turning = math.floor(_turning(count, total, least, most))
+    turning = np.floor(_turning(count, total, least, most))
     for inside in (turning, turning + 1.0):
         if lowest <= inside <= highest:
             found = max(found, _most_of_some(inside, count, total, least, most))
@@ -78,7 +78,7 @@ def _highest_mean(parts: Table, sign: float) -> float:
     if sign < 0.0:
         least, most = -most, -least
     lowest, highest = float(part[PartField.INSIDE_MIN]), float(part[PartField.INSIDE_MAX])
-    turning = math.floor(_turning(count, total, least, most))
+    turning = np.floor(_turning(count, total, least, most))
     certain = float(parts[CERTAIN, PartField.COUNT])
     certain_total = sign * float(parts[CERTAIN, PartField.SUM])
     found = -np.inf

@@ -53,6 +53,7 @@ class StoredSeriesField(IntEnum):
 
 
 SECTION_WORDS = len(SectionField)
+SECTION_HEAD_BYTES = int(8 * SectionField.SERIES_COUNT)  # what is overwritten in place
 SERIES_WORDS = len(StoredSeriesField)
 
 
@@ -98,7 +99,7 @@ def pack_section_head(state: State, history: int, packed: Bytes, at: int) -> int
     put_word(packed, at + 8 * SectionField.FLOOR_EVENT, floor_event)
     unfolded_ts = state.pool[tiles + BlockField.UNFOLDED_TS]
     put_word(packed, at + 8 * SectionField.UNFOLDED_TS, unfolded_ts)
-    return at + 8 * SectionField.SERIES_COUNT
+    return at + SECTION_HEAD_BYTES
 
 
 @kernel
