@@ -130,9 +130,9 @@ class FeatureEngine:
         self._assume_fresh = assume_fresh and not foreign_partitions
         self.foreign: ForeignParts | None = None
         if foreign_partitions:
-            self._state.control[Control.HAS_FOREIGN] = 1
             self.foreign = ForeignParts(plan, self._layout, foreign_partitions, lambda: self._state)
         self._state = residency.empty_state(len(self._names))
+        self._state.control[Control.HAS_FOREIGN] = bool(foreign_partitions)
         self._confirmed = 0
         self._loaded_count = 0
         self.memory_bytes_max: int | None = None  # of histories and tables; `make_room` keeps it

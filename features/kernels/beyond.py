@@ -147,7 +147,7 @@ def _answer_tiles(
     low = scratch.positions[layout.members[member, MemberField.LOW_BOUND]]
     if layout.families[family, FamilyField.METHOD] == Method.DISTINCT:
         answer_distinct(
-            layout, state, scratch, history, family, member, low, doubtful_to, high, skip,
+            layout, state, scratch, entity, family, member, low, doubtful_to, high, skip,
             edge_ms, end_ms, row, slot_values, errors,
         )  # fmt: skip
         return

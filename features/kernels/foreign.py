@@ -212,7 +212,8 @@ def _fill(
             i -= 1
         else:
             j -= 1
-    raise_floor(state, history, floor_ts, LAST_EVENT)
+    if floor_ts > own[HistoryField.FLOOR_TS]:
+        raise_floor(state, history, floor_ts, LAST_EVENT)
 
 
 @kernel
@@ -240,8 +241,8 @@ def _rebuild(
     if start < 0:
         return False
     _fill(
-        layout, state, history, partition, data, first, row_bytes, row_count, source, start, capacity,
-        total, total < union,
+        layout, state, history, partition, data, first, row_bytes, row_count, source, start,
+        capacity, total, total < union,
     )  # fmt: skip
     if old_capacity > 0:
         release(layout, state, entity, old_start, old_capacity)
@@ -297,7 +298,8 @@ def _take_one(
         first, row_bytes = rows_of(form, data, at, item[ItemField.TO])
         row_count = (item[ItemField.TO] - first) // row_bytes
         floor_ts = get_word(data, at + 8 * Head.FLOOR_TS)
-        raise_floor(state, history, floor_ts, LAST_EVENT)
+        if floor_ts > own[HistoryField.FLOOR_TS]:
+            raise_floor(state, history, floor_ts, LAST_EVENT)
         map_columns(layout, form, own, data, item, source, row_count)
         clear_lacking(own)
     while row_count > 0 and get_cell(data, first, TS_SHIFT) <= own[HistoryField.FLOOR_TS]:

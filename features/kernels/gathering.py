@@ -75,7 +75,7 @@ def _place(table: Table, mask: int, value: int, generation: int) -> int:
 
 
 @kernel
-def count_different(values: Table, first: int, total: int, table: Table, generation: int) -> int:
+def _distinct(values: Table, first: int, total: int, table: Table, generation: int) -> int:
     """Count different values with a hash set that is never cleared, only stamped."""
     mask, count = _mask(total - first), 0
     for i in range(first, total):
@@ -183,7 +183,7 @@ def accumulate(
         if aggregate == Aggregate.DISTINCT:
             control[Control.GENERATION] += 1
             generation = control[Control.GENERATION]
-            value = float(count_different(values, begin, total, scratch.distinct, generation))
+            value = float(_distinct(values, begin, total, scratch.distinct, generation))
         elif aggregate == Aggregate.QUANTILE:
             if begin != ranked_from:
                 ranked_from = begin

@@ -28,6 +28,16 @@ def hash_of(value: int) -> int:
 
 
 @inlined
+def value_of_hash(hashed: int) -> int:
+    """Return the value that has this hash: every step of `hash_of` can be undone."""
+    x = ~(np.uint64(hashed) ^ np.uint64(MISSING))
+    x = (x ^ (x >> np.uint64(33))) * np.uint64(0x9CB4B2F8129337DB)
+    x = (x ^ (x >> np.uint64(33))) * np.uint64(0x4F74430C22A54005)
+    x ^= x >> np.uint64(33)
+    return int(np.int64(x ^ np.uint64(MISSING)))
+
+
+@inlined
 def share_below(threshold: int) -> float:
     """Return the share of all hashes that are below a threshold."""
     return float(threshold) * 2.0**-64 + 0.5

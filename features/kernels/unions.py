@@ -6,18 +6,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.columns import MISSING
-from features.kernels.gathering import count_different
+from features.kernels import occurrences
 from features.kernels.jit import kernel
 from features.kernels.layout import (
     Control,
+    CurrentField,
+    FamilyField,
+    FamilyState,
     HistoryField,
     Layout,
     MemberField,
     Scratch,
     State,
+    Table,
 )
 from features.kernels.overlaps import inside_counts, share_inside
-from features.kernels.sketches import HASHES_COUNT, NO_HASH, hash_of, share_below
+from features.kernels.sketches import HASHES_COUNT, NO_HASH, hash_of, share_below, value_of_hash
 from features.kernels.terms import value_if
 from features.kernels.tiles import TILE_COUNT, TILE_WORDS, TileField, tile_at
 
@@ -82,47 +86,102 @@ def _add_tiles(
 
 
 @kernel
+def _count_new(hashes: Table, first: int, last: int, table: Table, generation: int) -> int:
+    """Return how many of some hashes are not in the table yet, and enter them."""
+    mask, count = np.uint64(table.shape[0] - 1), 0
+    for i in range(first, last):
+        at = np.uint64(hashes[i]) & mask
+        while table[at, 1] == generation and table[at, 0] != hashes[i]:
+            at = (at + np.uint64(1)) & mask
+        if table[at, 1] != generation:
+            table[at, 0] = hashes[i]
+            table[at, 1] = generation
+            count += 1
+    return count
+
+
+@kernel
+def _without_running(
+    layout: Layout, state: State, scratch: Scratch, history: int, family: int, first: int,
+    last: int, to: int, low: int,
+) -> int:  # fmt: skip
+    """Move hashes [first, last) to `to` on, but for values of a history's events from `low` on.
+
+    The family is kept running. Returns the end of what was moved.
+    """
+    own = state.histories[history]
+    table = own[HistoryField.RUNNING] + layout.families[family, FamilyField.STATE]
+    table += FamilyState.TABLE
+    oldest = own[HistoryField.BASE] + low
+    for i in range(first, last):
+        value = value_of_hash(scratch.values[i])
+        scratch.values[to] = scratch.values[i]
+        held = occurrences.last_of(state.pool, table, value) >= oldest
+        to += 0 if held else 1
+    return to
+
+
+@kernel
+def _estimate(
+    threshold: int, certain: int, every: int, share: float, lowest: float, highest: float
+) -> tuple[float, float, float]:
+    """Return value, lowest and highest of how many values there are, from those below a threshold.
+
+    What lies outside [`lowest`, `highest`] is impossible.
+    """
+    below = share_below(threshold)
+    off = math.sqrt(every * (1.0 - below)) / below * DEVIATIONS
+    value = (certain + share * (every - certain)) / below
+    return value, max(certain / below - off, lowest), min(every / below + off, highest)
+
+
+@kernel
 def answer_distinct(
-    layout: Layout, state: State, scratch: Scratch, history: int, family: int, member: int,
+    layout: Layout, state: State, scratch: Scratch, entity: int, family: int, member: int,
     low: int, doubtful_to: int, high: int, skip: int, edge_ms: int, end_ms: int, row: int,
     slot_values: NDArray[np.float64], errors: NDArray[np.float64],
 ) -> None:  # fmt: skip
     """Fill a slot of DISTINCT and its error: exact numbers of hashes, or an estimate from some."""
+    history = scratch.current[entity, CurrentField.HISTORY]
     number = layout.members[member, MemberField.SERIES]
     output = layout.members[member, MemberField.OUTPUT]
-    tiles = state.histories[history, HistoryField.TILES]
+    tiles, doubtful_to = state.histories[history, HistoryField.TILES], min(doubtful_to, high)
     threshold = _threshold(layout, state, tiles, number, edge_ms, end_ms)
-    held_to = _add_held(
-        layout, state, scratch, history, family, doubtful_to, high, skip, threshold, 0
-    )
-    to, folded, _ = _add_tiles(
-        layout, state, scratch, tiles, number, edge_ms, end_ms, True, threshold, held_to
-    )
     state.control[Control.GENERATION] += 1
     generation = state.control[Control.GENERATION]
-    certain = count_different(scratch.values, 0, to, scratch.distinct, generation)
-    to = _add_held(
-        layout, state, scratch, history, family, low, min(doubtful_to, high), skip, threshold, to
+    certain_to, folded, _ = _add_tiles(
+        layout, state, scratch, tiles, number, edge_ms, end_ms, True, threshold, 0
     )
-    doubtful = max(min(doubtful_to, high) - low, 0)
     to, uncertain, likely = _add_tiles(
-        layout, state, scratch, tiles, number, edge_ms, end_ms, False, threshold, to
+        layout, state, scratch, tiles, number, edge_ms, end_ms, False, threshold, certain_to
     )
-    state.control[Control.GENERATION] += 1
-    generation = state.control[Control.GENERATION]
-    every = count_different(scratch.values, 0, to, scratch.distinct, generation)
-    uncertain += doubtful
-    share = (likely + doubtful) / uncertain if uncertain > 0 else 0.0
+    # How many different values the history holds itself is known, unless some are doubtful.
+    held = int(slot_values[output, row]) if doubtful_to <= low else 0
+    runs = scratch.current[entity, CurrentField.RUNS] and doubtful_to <= low
+    if runs and threshold == NO_HASH:
+        new_to = _without_running(layout, state, scratch, history, family, 0, certain_to, 0, low)
+        to = _without_running(layout, state, scratch, history, family, certain_to, to, new_to, low)
+        certain = held + _count_new(scratch.values, 0, new_to, scratch.distinct, generation)
+        every = certain + _count_new(scratch.values, new_to, to, scratch.distinct, generation)
+    else:
+        held_to = _add_held(
+            layout, state, scratch, history, family, doubtful_to, high, skip, threshold, to
+        )
+        certain = _count_new(scratch.values, 0, certain_to, scratch.distinct, generation)
+        certain += _count_new(scratch.values, to, held_to, scratch.distinct, generation)
+        every = certain + _count_new(scratch.values, certain_to, to, scratch.distinct, generation)
+        to = _add_held(
+            layout, state, scratch, history, family, low, doubtful_to, skip, threshold, held_to
+        )
+        every += _count_new(scratch.values, held_to, to, scratch.distinct, generation)
+    uncertain, likely = uncertain + max(doubtful_to - low, 0), likely + max(doubtful_to - low, 0)
+    share = likely / uncertain if uncertain > 0 else 0.0
     value, lowest, highest = certain + share * (every - certain), float(certain), float(every)
     if threshold != NO_HASH:
-        # Of this history's own events, if none is doubtful, the number is known.
-        held = slot_values[output, row] if doubtful_to == 0 else 0.0
-        below = share_below(threshold)
-        off = math.sqrt(every * (1.0 - below)) / below * DEVIATIONS
-        most = (held if doubtful_to == 0 else float(high - doubtful_to)) + folded + uncertain
-        lowest = max(certain / below - off, float(certain), held)
-        highest = min(every / below + off, most)
-        value /= below
+        most = (held if doubtful_to <= low else high - low) + folded + uncertain
+        value, lowest, highest = _estimate(
+            threshold, certain, every, share, float(max(certain, held)), float(most)
+        )
     value = float(np.rint(min(max(value, lowest), highest)))
     slot_values[output, row] = value
     errors[output, row] = max(value - lowest, highest - value)
