@@ -96,7 +96,7 @@ def _bound(features: Features, slot: _Slot, by: _Slot | None) -> NDArray[np.floa
     number, divisor = slot
     errors = features.errors[number] / divisor
     if by is None:
-        return errors
+        return np.asarray(errors)
     least = (np.abs(features.values[by[0]]) - features.errors[by[0]]) / by[1]
     unsure = (errors > 0.0) | (features.errors[by[0]] > 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):

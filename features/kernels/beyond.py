@@ -27,6 +27,7 @@ from features.kernels.layout import (
     Method,
     Scratch,
     State,
+    Table,
     Want,
 )
 from features.kernels.moments import add_square
@@ -41,11 +42,11 @@ _MOST = np.iinfo(np.int64).max
 
 @kernel
 def _add_held(
-    layout: Layout, state: State, scratch: Scratch, history: int, family: int, first: int,
-    last: int, skip: int, part: int,
+    layout: Layout, state: State, history: int, family: int, first: int, last: int, skip: int,
+    sums: Table,
 ) -> None:  # fmt: skip
     """Add the events [first, last) of a history to a row of `Scratch.parts`."""
-    own, sums = state.histories[history], scratch.parts[part]
+    own = state.histories[history]
     start, capacity = own[HistoryField.START], own[HistoryField.CAPACITY]
     for i in range(first, last):
         value = value_if(state.arena, start + i, capacity, layout.families, family, layout.terms)
@@ -90,7 +91,7 @@ def _take_held(
     """Fill what the history holds, without doubt, of all windows that reach beyond its floor."""
     history = scratch.current[entity, CurrentField.HISTORY]
     method, sums = layout.families[family, FamilyField.METHOD], scratch.parts[HELD]
-    clear_part(scratch, HELD)
+    clear_part(sums)
     if layout.families[family, FamilyField.NEEDS] & ~state.histories[history, HistoryField.KNOWN]:
         return
     if method == Method.ENDS:
@@ -101,7 +102,7 @@ def _take_held(
     elif scratch.current[entity, CurrentField.RUNS] and doubtful_to == 0:
         _add_running(layout, state, scratch, history, family)
     else:
-        _add_held(layout, state, scratch, history, family, doubtful_to, high, skip, HELD)
+        _add_held(layout, state, history, family, doubtful_to, high, skip, sums)
 
 
 @kernel
@@ -151,16 +152,14 @@ def _answer_tiles(
             edge_ms, end_ms, row, slot_values, errors,
         )  # fmt: skip
         return
-    clear_part(scratch, UNCERTAIN)
+    uncertain = scratch.parts[UNCERTAIN]
+    clear_part(uncertain)
     scratch.guess[:] = 0.0
     scratch.guess[GuessField.LEAST], scratch.guess[GuessField.MOST] = np.inf, -np.inf
     for field in range(len(scratch.parts[CERTAIN])):
         scratch.parts[CERTAIN, field] = scratch.parts[HELD, field]
     if low < doubtful_to:
-        _add_held(
-            layout, state, scratch, history, family, low, min(doubtful_to, high), skip, UNCERTAIN
-        )
-        uncertain = scratch.parts[UNCERTAIN]
+        _add_held(layout, state, history, family, low, min(doubtful_to, high), skip, uncertain)
         uncertain[PartField.INSIDE_MAX] = uncertain[PartField.COUNT]
         scratch.guess[GuessField.COUNT] = uncertain[PartField.COUNT]
         scratch.guess[GuessField.SUM] = uncertain[PartField.SUM]

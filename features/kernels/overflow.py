@@ -1,5 +1,7 @@
 """Events that find no place when stored parts are merged, or when the cap has become smaller."""
 
+import numpy as np
+
 from features.columns import MISSING
 from features.kernels.folding import fold_event, fold_oldest, raise_floor
 from features.kernels.jit import kernel
@@ -22,6 +24,8 @@ def fold_rest(
     start, capacity = own[HistoryField.START], own[HistoryField.CAPACITY]
     if layout.entities[entity, EntityField.TILE_WORDS]:
         fold_oldest(layout, state, entity, history, old)
+        # Bare numbers would compile the callees once more, for literals.
+        place, capacity_of_one = int(np.int64(0)), int(np.int64(1))
         for j in range(stored):
             at = first + j * row_bytes
             for column in range(layout.entities[entity, EntityField.KEPT_COUNT]):
@@ -30,7 +34,9 @@ def fold_rest(
                     decoded[column] = get_cell(data, at + source[column, 0], source[column, 1])
             # Of those with the floor's own time, too, some may be repeats.
             doubtful = decoded[0] <= own[HistoryField.FLOOR_TS]
-            fold_event(layout, state, entity, history, partial, decoded, 0, 1, doubtful)
+            fold_event(
+                layout, state, entity, history, partial, decoded, place, capacity_of_one, doubtful
+            )
     if old > 0:
         last = start + old - 1
         raise_floor(state, history, state.arena[last], state.arena[last + capacity])

@@ -24,13 +24,13 @@ _MOST = np.iinfo(np.int64).max
 
 
 @kernel
-def clear_part(scratch: Scratch, part: int) -> None:
+def clear_part(sums: Table) -> None:
     """Make a row of `Scratch.parts` the sums of no event."""
-    scratch.parts[part, :] = 0
-    scratch.parts[part, PartField.LEAST] = _MOST
-    scratch.parts[part, PartField.MOST] = NEVER_MS
-    scratch.parts[part, PartField.LEAST_MOST] = NEVER_MS
-    scratch.parts[part, PartField.MOST_LEAST] = _MOST
+    sums[:] = 0
+    sums[PartField.LEAST] = _MOST
+    sums[PartField.MOST] = NEVER_MS
+    sums[PartField.LEAST_MOST] = NEVER_MS
+    sums[PartField.MOST_LEAST] = _MOST
 
 
 @kernel

@@ -66,13 +66,14 @@ def make_room(layout: Layout, state: State, entity: int, history: int, ts_ms: in
         start = row[HistoryField.START]
         newest_ts = max(state.arena[start + count - 1], ts_ms)
         expired = later_than(state.arena, start, count, newest_ts - layout.reach_ms)
-    if expired > 0 and expired * 4 >= limit:
-        return _drop(layout, state, entity, history, expired, False)
-    if capacity < layout.event_cap:
-        # The few expired events stay: dropping them would rewrite the whole stored value.
-        fits = move(layout, state, entity, history, max(CAPACITY_MIN, 2 * capacity))
-        return Need.NOTHING.value if fits else Need.ARENA.value
-    return _drop(layout, state, entity, history, max(1, limit // 4), True)
+    dropped, folding = expired, False
+    if expired == 0 or expired * 4 < limit:
+        if capacity < layout.event_cap:
+            # The few expired events stay: dropping them would rewrite the whole stored value.
+            fits = move(layout, state, entity, history, max(CAPACITY_MIN, 2 * capacity))
+            return Need.NOTHING.value if fits else Need.ARENA.value
+        dropped, folding = max(1, limit // 4), True
+    return _drop(layout, state, entity, history, dropped, folding)
 
 
 @kernel

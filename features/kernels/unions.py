@@ -23,7 +23,7 @@ from features.kernels.layout import (
 from features.kernels.overlaps import inside_counts, share_inside
 from features.kernels.sketches import HASHES_COUNT, NO_HASH, hash_of, share_below, value_of_hash
 from features.kernels.terms import value_if
-from features.kernels.tiles import TILE_COUNT, TILE_WORDS, TileField, tile_at
+from features.kernels.tiles import CERTAIN, TILE_COUNT, TILE_WORDS, UNCERTAIN, TileField, tile_at
 
 DEVIATIONS = 4.0  # of the estimate that its error allows for: 1 in 16,000 if it is normal
 
@@ -62,9 +62,9 @@ def _add_held(
 @kernel
 def _add_tiles(
     layout: Layout, state: State, scratch: Scratch, tiles: int, number: int, edge_ms: int,
-    end_ms: int, certain: bool, threshold: int, total: int,
+    end_ms: int, part: int, threshold: int, total: int,
 ) -> tuple[int, int, float]:  # fmt: skip
-    """Append the hashes of the certain, or of the uncertain, tiles that are below the threshold.
+    """Append the hashes of CERTAIN, or of UNCERTAIN, tiles that are below the threshold.
 
     Returns the new total, how many events of theirs may be in the window, and how many are likely.
     """
@@ -72,7 +72,8 @@ def _add_tiles(
     for tile in range(TILE_COUNT):
         at = tile_at(layout.series, number, tiles, tile)
         fewest, most = inside_counts(pool, at, tile, edge_ms, end_ms)
-        if most == 0 or (fewest == pool[at + TileField.COUNT]) != certain:
+        own_part = CERTAIN if fewest == pool[at + TileField.COUNT] else UNCERTAIN
+        if most == 0 or own_part != part:
             continue
         count += most
         likely += most * share_inside(pool, at, edge_ms, end_ms)
@@ -123,16 +124,56 @@ def _without_running(
 
 @kernel
 def _estimate(
-    threshold: int, certain: int, every: int, share: float, lowest: float, highest: float
+    threshold: int, certain_count: int, all_count: int, share: float, lowest: float, highest: float
 ) -> tuple[float, float, float]:
     """Return value, lowest and highest of how many values there are, from those below a threshold.
 
     What lies outside [`lowest`, `highest`] is impossible.
     """
     below = share_below(threshold)
-    off = math.sqrt(every * (1.0 - below)) / below * DEVIATIONS
-    value = (certain + share * (every - certain)) / below
-    return value, max(certain / below - off, lowest), min(every / below + off, highest)
+    off = math.sqrt(all_count * (1.0 - below)) / below * DEVIATIONS
+    value = (certain_count + share * (all_count - certain_count)) / below
+    return (
+        value,
+        max(certain_count / below - off, lowest),
+        min(all_count / below + off, highest),
+    )
+
+
+@kernel
+def _count(
+    layout: Layout, state: State, scratch: Scratch, entity: int, family: int, low: int,
+    doubtful_to: int, high: int, skip: int, threshold: int, certain_to: int, to: int,
+    held_count: int,
+) -> tuple[int, int]:  # fmt: skip
+    """Return how many different hashes are certain, and how many there are in all.
+
+    `scratch.values` has those of the certain tiles up to `certain_to`, of the others up to `to`.
+    Where the history is kept running, and all hashes are there, it holds `held_count` itself.
+    """
+    hashes, table = scratch.values, scratch.distinct
+    history = scratch.current[entity, CurrentField.HISTORY]
+    state.control[Control.GENERATION] += 1
+    generation = state.control[Control.GENERATION]
+    nothing = int(np.int64(0))  # a bare 0 would compile the callees once more, for a literal
+    runs = scratch.current[entity, CurrentField.RUNS] and doubtful_to <= low
+    if runs and threshold == NO_HASH:
+        new_to = _without_running(
+            layout, state, scratch, history, family, nothing, certain_to, nothing, low
+        )
+        to = _without_running(layout, state, scratch, history, family, certain_to, to, new_to, low)
+        certain = held_count + _count_new(hashes, nothing, new_to, table, generation)
+        return certain, certain + _count_new(hashes, new_to, to, table, generation)
+    held_to = _add_held(
+        layout, state, scratch, history, family, doubtful_to, high, skip, threshold, to
+    )
+    certain = _count_new(hashes, nothing, certain_to, table, generation)
+    certain += _count_new(hashes, to, held_to, table, generation)
+    every = certain + _count_new(hashes, certain_to, to, table, generation)
+    to = _add_held(
+        layout, state, scratch, history, family, low, doubtful_to, skip, threshold, held_to
+    )
+    return certain, every + _count_new(hashes, held_to, to, table, generation)
 
 
 @kernel
@@ -147,38 +188,25 @@ def answer_distinct(
     output = layout.members[member, MemberField.OUTPUT]
     tiles, doubtful_to = state.histories[history, HistoryField.TILES], min(doubtful_to, high)
     threshold = _threshold(layout, state, tiles, number, edge_ms, end_ms)
-    state.control[Control.GENERATION] += 1
-    generation = state.control[Control.GENERATION]
+    # Bare numbers would compile the callee once more, for literals.
+    part, other, nothing = int(np.int64(CERTAIN)), int(np.int64(UNCERTAIN)), int(np.int64(0))
     certain_to, folded, _ = _add_tiles(
-        layout, state, scratch, tiles, number, edge_ms, end_ms, True, threshold, 0
+        layout, state, scratch, tiles, number, edge_ms, end_ms, part, threshold, nothing
     )
     to, uncertain, likely = _add_tiles(
-        layout, state, scratch, tiles, number, edge_ms, end_ms, False, threshold, certain_to
+        layout, state, scratch, tiles, number, edge_ms, end_ms, other, threshold, certain_to
     )
     # How many different values the history holds itself is known, unless some are doubtful.
     held = int(slot_values[output, row]) if doubtful_to <= low else 0
-    runs = scratch.current[entity, CurrentField.RUNS] and doubtful_to <= low
-    if runs and threshold == NO_HASH:
-        new_to = _without_running(layout, state, scratch, history, family, 0, certain_to, 0, low)
-        to = _without_running(layout, state, scratch, history, family, certain_to, to, new_to, low)
-        certain = held + _count_new(scratch.values, 0, new_to, scratch.distinct, generation)
-        every = certain + _count_new(scratch.values, new_to, to, scratch.distinct, generation)
-    else:
-        held_to = _add_held(
-            layout, state, scratch, history, family, doubtful_to, high, skip, threshold, to
-        )
-        certain = _count_new(scratch.values, 0, certain_to, scratch.distinct, generation)
-        certain += _count_new(scratch.values, to, held_to, scratch.distinct, generation)
-        every = certain + _count_new(scratch.values, certain_to, to, scratch.distinct, generation)
-        to = _add_held(
-            layout, state, scratch, history, family, low, doubtful_to, skip, threshold, held_to
-        )
-        every += _count_new(scratch.values, held_to, to, scratch.distinct, generation)
-    uncertain, likely = uncertain + max(doubtful_to - low, 0), likely + max(doubtful_to - low, 0)
-    share = likely / uncertain if uncertain > 0 else 0.0
+    certain, every = _count(
+        layout, state, scratch, entity, family, low, doubtful_to, high, skip, threshold,
+        certain_to, to, held,
+    )  # fmt: skip
+    doubtful = max(doubtful_to - low, 0)
+    share = (likely + doubtful) / max(uncertain + doubtful, 1)
     value, lowest, highest = certain + share * (every - certain), float(certain), float(every)
     if threshold != NO_HASH:
-        most = (held if doubtful_to <= low else high - low) + folded + uncertain
+        most = (held if doubtful_to <= low else high - low) + folded + uncertain + doubtful
         value, lowest, highest = _estimate(
             threshold, certain, every, share, float(max(certain, held)), float(most)
         )
