@@ -2,10 +2,11 @@
 
 Each transaction enters the histories of five or six entities, and every slot of the policy is
 computed over exact windows of up to 90 days. `changes` is what a checkpoint after 4,096
-transactions has to write.
+transactions has to write. Beyond the cap, windows are answered with the help of tiles: one
+customer has three times as many events within reach as a history keeps.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -59,6 +60,16 @@ def test_update_one(measure: Measure, warm: Warm) -> None:
             warm.engine.update(*rows)
 
     measure.steps("FeatureEngine.update, batches of 1", SINGLES, update_all, prepare, baseline=WARM)
+
+
+def test_update_beyond_the_cap(measure: Measure, plan: Plan, is_smoke: bool) -> None:
+    event_cap = 64 if is_smoke else plan.event_cap
+    engine = FeatureEngine(replace(plan, event_cap=event_cap), range(PARTITION_COUNT), True)
+    traffic = CellTraffic(1, 3 * event_cap, plan.reach_ms)
+    for _ in range(-(-3 * event_cap // BATCH)):
+        engine.update(*traffic.rows(BATCH))
+    what = f"FeatureEngine.update, customer beyond the cap, batches of {BATCH}"
+    measure.steps(what, BATCH, engine.update, lambda: traffic.rows(BATCH), baseline=WARM)
 
 
 def test_missing(measure: Measure, warm: Warm) -> None:

@@ -24,6 +24,7 @@ from features.kernels.layout import (
 )
 from features.kernels.packing import SLACK_BYTES
 from features.kernels.prefetch import ROWS
+from features.kernels.tiles import HASHES_MAX_COUNT, PART_COUNT, GuessField, PartField
 from features.plan import Plan
 from features.residency import MemoryUse
 
@@ -34,6 +35,7 @@ _FAULTS = {
     loading.Fault.CAPACITY: "a capacity that is a power of two and holds the events",
     loading.Fault.LENGTH: "whole rows of events",
     loading.Fault.ORDER: "events in ascending order of time and id",
+    loading.Fault.TILES: "whole tiles behind the header",
 }
 
 
@@ -130,24 +132,28 @@ class FeatureEngine:
         if foreign_partitions:
             self.foreign = ForeignParts(plan, self._layout, foreign_partitions, lambda: self._state)
         self._state = residency.empty_state(len(self._names))
+        self._state.control[Control.HAS_FOREIGN] = bool(foreign_partitions)
         self._confirmed = 0
         self._loaded_count = 0
         self.memory_bytes_max: int | None = None  # of histories and tables; `make_room` keeps it
         event_count_max = int(capacity_for(plan.event_cap))
+        value_count_max = int(capacity_for(event_count_max + HASHES_MAX_COUNT))
         self._scratch = Scratch(
             found=np.zeros(ROWS * len(self._names), dtype=np.int64),
             positions=np.zeros(len(self._layout.bounds), dtype=np.int64),
             earlier=np.zeros(len(self._layout.bounds), dtype=np.int64),
             starts=np.zeros(len(self._layout.members), dtype=np.int64),
-            values=np.zeros(event_count_max, dtype=np.int64),
+            values=np.zeros(value_count_max, dtype=np.int64),
             times=np.zeros(event_count_max, dtype=np.int64),
             ranked=np.zeros(event_count_max, dtype=np.int64),
-            distinct=np.zeros((2 * event_count_max, 2), dtype=np.int64),
-            tallies=np.zeros(2 * event_count_max, dtype=np.int64),
+            distinct=np.zeros((2 * value_count_max, 2), dtype=np.int64),
+            tallies=np.zeros(2 * value_count_max, dtype=np.int64),
             current=np.zeros((len(self._names), len(CurrentField)), dtype=np.int64),
             registers=np.zeros((max((p.register_count for p in plan.stages), default=0), 1)),
             results=np.zeros((max((len(p.outputs) for p in plan.stages), default=0), 1)),
             externals=np.zeros((0, 1)),
+            parts=np.zeros((PART_COUNT, len(PartField)), dtype=np.int64),
+            guess=np.zeros(len(GuessField)),
         )
 
     @property
@@ -352,7 +358,7 @@ class FeatureEngine:
         their number; say `confirmed` once they are stored.
         """
         touched_count = int(self._state.control[Control.DIRTY_COUNT])
-        packed = np.empty(blobs.measure(self._form, self._state), dtype=np.uint8)
+        packed = np.empty(blobs.measure(self._layout, self._form, self._state), dtype=np.uint8)
         table = np.empty((2 * touched_count, len(blobs.ChangeField)), dtype=np.int64)
         count = blobs.pack(self._layout, self._form, self._state, packed, table)
         data, names = packed.data, self._names

@@ -15,6 +15,8 @@ from features.histories import Features
 from features.kernels.opcodes import Opcode
 from features.plan import Program
 
+_ROUNDING = 2.0**-48  # of a value: more than two divisions make
+
 
 class Status(IntEnum):
     """What is known of a value."""
@@ -48,28 +50,29 @@ def slot_statuses(features: Features, ages_ms: NDArray[np.float64] | None = None
 def output_statuses(
     program: Program,
     values: NDArray[np.float64],
-    errors: NDArray[np.float64],
+    features: Features,
     ages_ms: NDArray[np.float64] | None = None,
 ) -> Statuses:
     """Return the statuses of a program's outputs, (outputs, n).
 
-    `values` (outputs, n) are what `evaluate` returned, `errors` and `ages_ms` (slots, n) those of
-    the slots. An output is as uncertain as the worst slot behind it. Its bound is finite where it
-    is nothing but one slot; how an error spreads through a computation is not followed.
+    `values` (outputs, n) are what `evaluate` returned, `features` what its slots say and `ages_ms`
+    (slots, n) how old these are. An output is as uncertain as the worst slot behind it. Its bound
+    is finite where it is nothing but one slot, or one slot by another (a rate); how an error
+    spreads through any other computation is not followed.
     """
     bounds = np.zeros_like(values)
     ages = None if ages_ms is None else np.zeros_like(values)
-    direct = _direct_slots(program)
+    errors = features.errors
     uncertain = bool(errors.any())
+    direct = _direct_slots(program) if uncertain else {}
     for name, row in program.outputs.items():
         slots = list(program.reads[name])
         if not slots:
             continue
         if ages is not None and ages_ms is not None:
             ages[row] = ages_ms[slots].max(axis=0)
-        if uncertain and name in direct:
-            slot, divisor = direct[name]
-            bounds[row] = errors[slot] / divisor
+        if name in direct:
+            bounds[row] = _bound(features, *direct[name])
         elif uncertain:
             bounds[row] = np.where(errors[slots].max(axis=0) > 0.0, np.inf, 0.0)
     return Statuses(_codes(values, bounds, ages), bounds)
@@ -85,19 +88,41 @@ def _codes(
     return codes
 
 
-def _direct_slots(program: Program) -> dict[str, tuple[int, float]]:
-    """Return, for each output that is nothing but a slot, the slot and what it is divided by."""
+_Slot = tuple[int, float]  # a slot, and what it is divided by
+
+
+def _bound(features: Features, slot: _Slot, by: _Slot | None) -> NDArray[np.float64]:
+    """Return how far a slot, or a slot divided by another, may be off."""
+    number, divisor = slot
+    errors = features.errors[number] / divisor
+    if by is None:
+        return np.asarray(errors)
+    least = (np.abs(features.values[by[0]]) - features.errors[by[0]]) / by[1]
+    unsure = (errors > 0.0) | (features.errors[by[0]] > 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = np.abs(features.values[number] / divisor / (features.values[by[0]] / by[1]))
+        # |a / b - x / y| <= (|a - x| + |a / b| |b - y|) / |y|, and a little for rounding.
+        bound = (errors + value * features.errors[by[0]] / by[1]) / least + value * _ROUNDING
+    sound = (least > 0.0) & np.isfinite(bound)
+    return np.where(unsure, np.where(sound, bound, np.inf), 0.0)
+
+
+def _direct_slots(program: Program) -> dict[str, tuple[_Slot, _Slot | None]]:
+    """Return, for each output that is nothing but a slot or a slot by a slot, which these are."""
     names = {row: name for name, row in program.outputs.items()}
-    held: dict[int, tuple[int, float]] = {}
-    found: dict[str, tuple[int, float]] = {}
+    held: dict[int, tuple[_Slot, _Slot | None]] = {}
+    found: dict[str, tuple[_Slot, _Slot | None]] = {}
     for opcode, to, a, b in program.code.tolist():
         if opcode == Opcode.STORE:
             if a in held:
                 found[names[to]] = held[a]
-        elif opcode == Opcode.SLOT:
-            held[to] = (a, float(program.floats[b]))
-        else:
-            held.pop(to, None)
+            continue
+        above, below = held.get(a), held.get(b)
+        held.pop(to, None)
+        if opcode == Opcode.SLOT:
+            held[to] = ((a, float(program.floats[b])), None)
+        elif opcode == Opcode.DIV and above and below and not (above[1] or below[1]):
+            held[to] = (above[0], below[0])
     return found
 
 

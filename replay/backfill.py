@@ -76,14 +76,15 @@ class Backfill:
         features = self._engine.update(batch.kinds, batch.cells, batch.partitions)
         externals = self._externals(batch)
         values = evaluate(self._program, batch.cells, features.values, externals)
-        codes = output_statuses(self._program, values, features.errors).codes
+        known = output_statuses(self._program, values, features)
         rows = np.flatnonzero(batch.kinds == Kind.TRANSACTION)
         return Computed(
             FeatureRows(
                 event_ids=_event_ids(batch, rows),
                 ts_ms=batch.cells[Cell.TS_MS, rows],
                 values=values[:, rows],
-                statuses=codes[:, rows],
+                statuses=known.codes[:, rows],
+                bounds=known.bounds[:, rows],
             ),
             [(raws[row], error) for row, error in batch.refused],
         )

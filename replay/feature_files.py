@@ -2,8 +2,10 @@
 
 `event_id` and `ts_ms` come first, then the columns in their order: float64, or bool where the
 expression is a condition; null where a value is undefined. Of each column that is not exact
-everywhere, `<name>_status` says row by row how far its value can be trusted; these columns stand
-at the end. Each column's field carries its expression under the metadata key `expression`.
+everywhere, `<name>_status` says row by row how far its value can be trusted, and of each that is
+approximate anywhere, `<name>_bound` how far it may be from the truth, in its own unit: infinite
+where nobody knows, 0 where it is exact. These columns stand at the end. Each column's field carries
+its expression under the metadata key `expression`.
 
 Which columns those are is known only at the end of the stream. So the statuses are written to a
 file of their own, and joined to the values, a row group at a time, only where there is a need.
@@ -24,18 +26,23 @@ from features.status import Status
 
 ROW_GROUP_ROWS = 65_536
 STATUS_SUFFIX = "_status"
+BOUND_SUFFIX = "_bound"
 _WORDS = pa.dictionary(pa.int32(), pa.string())
 _STATUS_NAMES = pa.array([status.name.lower() for status in Status], pa.string())
 _VALUES_PART, _STATUSES_PART, _JOINED_PART = ".values.part", ".statuses.part", ".part"
 
 
 class FeatureRows(NamedTuple):
-    """Consecutive transactions: `values` and `statuses` (uint8, Status) are (expressions, n)."""
+    """Consecutive transactions: all but their ids and times are of shape (expressions, n).
+
+    `statuses` are codes of Status, `bounds` how far the values may be off.
+    """
 
     event_ids: list[str]
     ts_ms: NDArray[np.int64]
     values: NDArray[np.float64]
     statuses: NDArray[np.uint8]
+    bounds: NDArray[np.float64]
 
 
 class FeaturesWriter:
@@ -64,7 +71,9 @@ class FeaturesWriter:
             text = " ".join(texts[name].split())
             fields.append(pa.field(name, kind, metadata={"expression": text}))
         self._schema = pa.schema(fields)
-        self._status_schema = pa.schema([(name + STATUS_SUFFIX, _WORDS) for name in names])
+        words = [(name + STATUS_SUFFIX, _WORDS) for name in names]
+        numbers = [(name + BOUND_SUFFIX, pa.float64()) for name in names]
+        self._status_schema = pa.schema([*words, *numbers])
         self._values_path, self._statuses_path, self._joined_path = (
             out.with_name(out.name + part) for part in (_VALUES_PART, _STATUSES_PART, _JOINED_PART)
         )
@@ -88,14 +97,20 @@ class FeaturesWriter:
         self._write_row_group()
         self._values.close()
         self._statuses.close()
-        uncertain = self._counts[:, Status.EXACT] < self.row_count
-        wanted = [name for name, needed in zip(self._names, uncertain, strict=True) if needed]
+        exact, approximate = self._counts[:, Status.EXACT], self._counts[:, Status.APPROXIMATE]
+        wanted = [
+            *(name + STATUS_SUFFIX for name in self._named(exact < self.row_count)),
+            *(name + BOUND_SUFFIX for name in self._named(approximate > 0)),
+        ]
         if wanted:
-            self._join([name + STATUS_SUFFIX for name in wanted])
+            self._join(wanted)
             self._joined_path.replace(self._out)
         else:
             self._values_path.replace(self._out)
         return self._counts
+
+    def _named(self, chosen: NDArray[np.bool_]) -> list[str]:
+        return [name for name, is_chosen in zip(self._names, chosen, strict=True) if is_chosen]
 
     def __enter__(self) -> Self:
         return self
@@ -118,6 +133,7 @@ class FeaturesWriter:
         ids = [event_id for part in parts for event_id in part.event_ids]
         values = np.concatenate([part.values for part in parts], axis=1)
         codes = np.concatenate([part.statuses for part in parts], axis=1)
+        bounds = np.concatenate([part.bounds for part in parts], axis=1)
         columns = [
             pa.array(ids, pa.string()),
             pa.array(np.concatenate([part.ts_ms for part in parts])),
@@ -128,7 +144,8 @@ class FeaturesWriter:
             for row in codes
         ]
         self._values.write_table(pa.Table.from_arrays(columns, schema=self._schema))
-        self._statuses.write_table(pa.Table.from_arrays(words, schema=self._status_schema))
+        statuses = [*words, *map(pa.array, bounds)]
+        self._statuses.write_table(pa.Table.from_arrays(statuses, schema=self._status_schema))
         self.row_count += len(ids)
 
     def _join(self, status_columns: list[str]) -> None:
@@ -162,10 +179,10 @@ def _column(values: NDArray[np.float64], is_condition: bool) -> Any:
 
 def _cut(rows: FeatureRows, count: int) -> tuple[FeatureRows, FeatureRows]:
     """Return the first `count` rows, and the others."""
-    head = FeatureRows(
-        rows.event_ids[:count], rows.ts_ms[:count], rows.values[:, :count], rows.statuses[:, :count]
-    )
-    tail = FeatureRows(
-        rows.event_ids[count:], rows.ts_ms[count:], rows.values[:, count:], rows.statuses[:, count:]
-    )
-    return head, tail
+
+    def part(first: int, last: int | None) -> FeatureRows:
+        at = slice(first, last)
+        columns = (rows.values[:, at], rows.statuses[:, at], rows.bounds[:, at])
+        return FeatureRows(rows.event_ids[at], rows.ts_ms[at], *columns)
+
+    return part(0, count), part(count, None)

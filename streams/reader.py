@@ -201,7 +201,7 @@ class FeatureReader:
         program: Program = self._plan.before_models
         features, externals = reading.features, np.full((len(self._plan.externals), 1), np.nan)
         results = evaluate(program, reading.cells, features.values, externals)
-        statuses = output_statuses(program, results, features.errors)
+        statuses = output_statuses(program, results, features)
         found: dict[str, FeatureValue] = {}
         for name in readable_outputs(self._plan, entity):
             row = program.outputs[name]

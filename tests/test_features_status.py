@@ -95,18 +95,45 @@ def test_an_output_is_as_uncertain_as_the_slots_behind_it(
     plan = plan_of(*dict.fromkeys((text, COUNT_1H, COUNT_7D)))
     cells, features = one_row(plan, slots, errors)
     values = evaluate(plan.before_models, cells, features.values, np.zeros((0, 1)))
-    found = output_statuses(plan.before_models, values, features.errors)
+    found = output_statuses(plan.before_models, values, features)
     row = plan.before_models.outputs[text]
     assert (found.codes[row, 0], found.bounds[row, 0]) == (status, bound)
+
+
+@given(
+    st.integers(0, 50), st.integers(0, 50), st.integers(0, 9), st.integers(0, 9),
+    st.integers(-9, 9), st.integers(-9, 9),
+)  # fmt: skip
+def test_a_rate_is_no_further_from_the_truth_than_its_counts_allow(
+    some: int, rest: int, some_error: int, all_error: int, some_off: int, all_off: int
+) -> None:
+    text, met = "card.share(amount < 5, '1h')", "card.count('1h', where=amount < 5)"
+    every = some + rest
+    truth_some, truth_every = some + some_off, every + all_off
+    assume(abs(some_off) <= some_error and abs(all_off) <= all_error)
+    assume(0 <= truth_some <= truth_every and truth_every > 0)
+    plan = plan_of(text, met, COUNT_1H)
+    cells, features = one_row(
+        plan, {met: some, COUNT_1H: every}, {met: some_error, COUNT_1H: all_error}
+    )
+    values = evaluate(plan.before_models, cells, features.values, np.zeros((0, 1)))
+    found = output_statuses(plan.before_models, values, features)
+    row = plan.before_models.outputs[text]
+    bound = found.bounds[row, 0]
+    assert math.isfinite(bound) == (every > all_error or some_error == all_error == 0)
+    if math.isfinite(bound):
+        assert abs(values[row, 0] - truth_some / truth_every) <= bound
+    if some_error == all_error == 0:
+        assert (found.codes[row, 0], bound) == (Status.EXACT, 0.0)
 
 
 def test_every_row_has_a_status_of_its_own() -> None:
     plan = plan_of(MEAN)
     errors = np.array([[0.0, 0.0, INF]])
     values = np.array([[4.0, NAN, 4.0]])
-    codes = output_statuses(plan.before_models, values, errors).codes
-    assert codes.tolist() == [[Status.EXACT, Status.ABSENT, Status.APPROXIMATE]]
     features = Features(values * 100, errors)
+    codes = output_statuses(plan.before_models, values, features).codes
+    assert codes.tolist() == [[Status.EXACT, Status.ABSENT, Status.APPROXIMATE]]
     assert slot_statuses(features).codes.tolist() == codes.tolist()
 
 
@@ -115,7 +142,7 @@ def test_a_part_from_elsewhere_makes_a_value_stale_unless_it_is_worse() -> None:
     values = np.ones((2, 3))
     errors = np.array([[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
     ages_ms = np.array([[0.0, 20.0, 20.0], [0.0, 0.0, 5.0]])
-    codes = output_statuses(plan.before_models, values, errors, ages_ms).codes
+    codes = output_statuses(plan.before_models, values, Features(values, errors), ages_ms).codes
     assert codes.tolist() == [
         [Status.EXACT, Status.STALE, Status.APPROXIMATE],
         [Status.EXACT, Status.EXACT, Status.STALE],

@@ -154,12 +154,15 @@ def test_what_a_row_of_each_kind_needs_loaded() -> None:
 
 
 @pytest.mark.parametrize("kind", [Kind.TRANSACTION, Kind.INTERACTION])
-def test_histories_of_another_kind_that_dropped_events_say_so(kind: Kind) -> None:
-    slots = [count_of(2), count_of(2, window_ms=5), count_of(0)]
+def test_histories_of_another_kind_that_dropped_events_know_what_they_dropped(kind: Kind) -> None:
+    first: Slot = (2, Aggregate.STREAK, -1, EVER_MS, 0, NO_WHERE, True)
+    slots = [count_of(2), count_of(2, window_ms=5), count_of(0), first]
     plan = make_plan(KINDS, slots, event_cap=8)
     engine = FeatureEngine(plan, [0], assume_fresh=True)
     clicks = [record(Kind.INTERACTION, 0, i, i, customer_id=1) for i in range(9)]
     engine.update(*make_rows(clicks))
     assert engine.floor_ts(EntityKey(0, "customer@interaction", 1)) == 1
     features = engine.update(*make_rows([record(kind, 0, 8, 50, customer_id=1)]))
-    assert features.errors[:, 0].tolist() == [np.inf, 0, 0]
+    itself = int(kind == Kind.INTERACTION)
+    assert features.values[:3, 0].tolist() == [9 + itself, 5 + itself, 1 - itself]
+    assert features.errors[:, 0].tolist() == [0, 0, 0, np.inf]

@@ -1,5 +1,6 @@
 """Point-in-time features: what the live engine saw, row by row, in a file that says how sure."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -88,22 +89,51 @@ def test_a_window_beyond_the_cap_is_approximate_also_where_it_is_empty(tmp_path:
     text = """\
     history: {reach: 90d, cap: 2}
     features:
-      two: customer.count("2d")
-      ten: customer.count("10d")
-      old: customer.mean(amount, "5d", delay="3d")
+      two: customer.median(amount, "2d")
+      ten: customer.median(amount, "10d")
+      old: customer.median(amount, "5d", delay="3d")
+      all: customer.count("10d")
     """
     table, summary = written(tmp_path, small(tmp_path), text)
-    assert table.column_names[2:] == ["two", "ten", "old", "two_status", "ten_status", "old_status"]
+    assert table.column_names[2:] == [
+        "two", "ten", "old", "all", "two_status", "ten_status", "old_status",
+        "two_bound", "ten_bound", "old_bound",
+    ]  # fmt: skip
     # Days of the payments: 0, 1, 2, 3, 3, 4. The third drops day 0, the fourth day 1, neither of
     # which lies within 2 days; the fifth drops day 2, and the sixth one of the two of day 3.
-    assert table["two"].to_pylist() == [1, 2, 2, 2, 2, 2]
+    assert table["two"].to_pylist()[:4] == [0.29, 0.79, 1.79, 2.79]
     assert table["two_status"].to_pylist() == ["exact"] * 4 + ["approximate"] * 2
-    assert table["ten"].to_pylist() == [1, 2, 2, 2, 2, 2]
+    assert table["two_bound"].to_pylist() == [0.0] * 4 + [math.inf] * 2
     assert table["ten_status"].to_pylist() == ["exact"] * 2 + ["approximate"] * 4
     # (t - 8d, t - 3d]: once a payment is gone nobody knows that no other was, so far back.
     assert table["old"].to_pylist() == [None] * 6
     assert table["old_status"].to_pylist() == ["absent"] * 2 + ["approximate"] * 4
     assert summary["features"]["ten"]["approximate"] == 4
+    # What was dropped is counted, and no window cuts one of its tiles.
+    assert table["all"].to_pylist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_a_window_cuts_of_a_tile_is_its_bound(tmp_path: Path) -> None:
+    """Tiles of a window of 2 days are 2**23 ms wide; this one holds three payments."""
+    start_s = (-(-T0 // 2**23) * 2**23 - T0) // 1_000 + 10
+    times_s = [start_s, start_s + 60, start_s + 120, start_s + 86_400, start_s + 30 + 2 * 86_400]
+    source = open_source(
+        parquet(tmp_path / "payments.parquet", rows_of(times_s, CUST=[7] * 5)), mapped()
+    )
+    text = """\
+    history: {reach: 90d, cap: 2}
+    features:
+      two: customer.count("2d")
+      part: customer.share(amount < 2, "2d")
+    """
+    table, _ = written(tmp_path, source, text)
+    # At the end the first of the three is out, the last is in, and three quarters of the tile are.
+    assert table["two"].to_pylist() == [1, 2, 3, 4, 4]
+    assert table["two_bound"].to_pylist() == [0, 0, 0, 0, 1]
+    # Of the two below 2 the first is out and the last is in: one of the 3 or 4.
+    assert table["part"].to_pylist()[:4] == [1, 1, 2 / 3, 0.5]
+    (bound,) = table["part_bound"].to_pylist()[4:]
+    assert abs(table["part"].to_pylist()[4] - 1 / 4) <= bound < math.inf
 
 
 def test_profiles_count_from_when_they_are_known(tmp_path: Path) -> None:

@@ -100,8 +100,22 @@ LIMITS = """\
 - A window and its delay together reach back at most as far as histories do (`history.reach`).
 - A condition on stored events has at most {term_count_max} comparisons once it is written as `(…
   or …) and (… or …)`. Ors of long ands grow: three of three terms each become 27 clauses.
-- Histories keep up to `history.cap` events of an entity. A value whose window reaches back beyond
-  an event that had to be dropped says so (its error is unknown); all other values are exact.
+- Histories keep up to `history.cap` events of an entity; all values over them are exact. Events
+  that had to be dropped are folded into tiles, spans of time of at most a fifteenth of the window
+  and its delay. A window that reaches beyond the cap has the likeliest value, and a bound of how
+  far the truth may be from it:
+  - `count`, `sum`, `mean`, `std`, `min`, `max` and `rate` are never further off than the bound,
+    whatever events were dropped. It is 0, and the value exact, where no tile is cut: always where
+    all that was dropped lies inside the window.
+  - `distinct` is as certain while no tile met more than 31 different values. Beyond that it is an
+    estimate from the smallest of their hashes, and the bound four standard deviations of it:
+    about one value in 16,000 is further off, if estimates are distributed normally.
+  - `last`, `since` and `seen` are exact where an event that is still kept answers them.
+  - The bound is infinite, and nothing known, for all other aggregates; for conditions on a label
+    that may still come; where an event came so late that its window reaches beyond all tiles; and
+    where a window reaches back to events that were dropped before a policy asked for the value.
+- An event that is sent again after it was dropped stays within the bound. With another time than
+  at first it can't be told from a new one.
 - Values are float64. Sums of money are exact integers before they are scaled.
 - Of equally frequent values `top` takes the one used most recently. Events of one time have the
   order of a hash of their id, which does not depend on how they arrived.

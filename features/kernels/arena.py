@@ -2,24 +2,14 @@
 
 A block is column-major: column c of an entity's block is `arena[start + c * capacity :][:count]`.
 Columns 0 and 1 are always TS_MS and EVENT_ID, column 2 is LABEL; a shared entity's last column is
-the partition that the event came from. When a block is trimmed depends on nothing but the events
-and the block's capacity, and the capacity is stored: so a restart changes nothing.
+the partition that the event came from.
 """
 
 import numpy as np
 
 from features.columns import MISSING, Cells
-from features.kernels.index import (
-    add,
-    add_partial,
-    find,
-    find_partial,
-    owner_code,
-    tables_full,
-    touch,
-)
+from features.kernels.index import touch
 from features.kernels.jit import kernel
-from features.kernels.lacking import clear_lacking
 from features.kernels.layout import (
     CAPACITY_MIN,
     TOUCHED,
@@ -27,12 +17,10 @@ from features.kernels.layout import (
     EntityField,
     HistoryField,
     Layout,
-    Need,
     PartialField,
     State,
     Table,
 )
-from features.kernels.upkeep import drop_oldest
 
 
 @kernel
@@ -181,7 +169,7 @@ def recount(layout: Layout, state: State, entity: int, history: int) -> None:
 
 
 @kernel
-def _touch_all(state: State, history: int) -> None:
+def touch_all(state: State, history: int) -> None:
     """Have every own partial's header stored: it tells the capacity and the floor of them all."""
     partial = state.histories[history, HistoryField.PARTIAL]
     while partial >= 0:
@@ -193,26 +181,7 @@ def _touch_all(state: State, history: int) -> None:
 
 
 @kernel
-def _drop(layout: Layout, state: State, entity: int, history: int, dropped: int) -> None:
-    """Drop the oldest `dropped` events."""
-    row = state.histories[history]
-    start, capacity = row[HistoryField.START], row[HistoryField.CAPACITY]
-    left = row[HistoryField.COUNT] - dropped
-    floor_ts = state.arena[start + dropped - 1]
-    row[HistoryField.FLOOR_TS] = max(row[HistoryField.FLOOR_TS], floor_ts)
-    clear_lacking(row)
-    for column in range(layout.entities[entity, EntityField.WIDTH]):
-        base = start + column * capacity
-        for i in range(left):
-            state.arena[base + i] = state.arena[base + dropped + i]
-    row[HistoryField.COUNT] = left
-    drop_oldest(layout.entities, state.histories, state.pool, entity, history, dropped)
-    recount(layout, state, entity, history)
-    _touch_all(state, history)
-
-
-@kernel
-def _move(layout: Layout, state: State, entity: int, history: int, capacity: int) -> bool:
+def move(layout: Layout, state: State, entity: int, history: int, capacity: int) -> bool:
     """Move a history to a block of `capacity`; False where the arena must grow first."""
     start = allocate(layout, state, entity, capacity)
     if start < 0:
@@ -227,58 +196,8 @@ def _move(layout: Layout, state: State, entity: int, history: int, capacity: int
     row[HistoryField.CAPACITY] = capacity
     if old_capacity > 0:
         release(layout, state, entity, old_start, old_capacity)
-    _touch_all(state, history)
+    touch_all(state, history)
     return True
-
-
-@kernel
-def make_room(layout: Layout, state: State, entity: int, history: int, ts_ms: int) -> bool:
-    """Make room for one more event; False where the arena must grow first."""
-    row = state.histories[history]
-    count, capacity = row[HistoryField.COUNT], row[HistoryField.CAPACITY]
-    limit = min(capacity, layout.event_cap)
-    if count < limit:
-        return True
-    expired = 0
-    if capacity > 0:
-        start = row[HistoryField.START]
-        newest_ts = max(state.arena[start + count - 1], ts_ms)
-        expired = later_than(state.arena, start, count, newest_ts - layout.reach_ms)
-    if expired > 0 and expired * 4 >= limit:
-        _drop(layout, state, entity, history, expired)
-    elif capacity < layout.event_cap:
-        # The few expired events stay: dropping them would rewrite the whole stored value.
-        return _move(layout, state, entity, history, max(CAPACITY_MIN, 2 * capacity))
-    else:
-        _drop(layout, state, entity, history, max(1, limit // 4))
-    return True
-
-
-@kernel
-def prepare(
-    layout: Layout,
-    state: State,
-    entity: int,
-    key: int,
-    partition: int,
-    ts_ms: int,
-    event: int,
-) -> int:
-    """Have a history, room in it and a partial ready for one event; returns a Need."""
-    if tables_full(state):
-        return Need.TABLES.value
-    owner = owner_code(layout.entities, entity, partition)
-    history = find(state.lookup, state.histories, key, owner)
-    if history < 0:
-        history = add(state, key, owner)
-    own = state.histories[history]
-    start, capacity = own[HistoryField.START], own[HistoryField.CAPACITY]
-    _, there = find_event(state.arena, start, capacity, own[HistoryField.COUNT], ts_ms, event)
-    if not there and not make_room(layout, state, entity, history, ts_ms):
-        return Need.ARENA.value
-    if find_partial(state.histories, state.partials, history, partition) < 0:
-        add_partial(state, history, partition)
-    return Need.NOTHING.value
 
 
 @kernel

@@ -18,8 +18,16 @@ from features.kernels.layout import (
     Table,
 )
 from features.kernels.packing import SLACK_BYTES, Bytes, put_cell, put_word
+from features.kernels.sections import (
+    SECTION_HEAD_BYTES,
+    SECTION_WORDS,
+    pack_section,
+    pack_section_head,
+    section_bytes,
+)
 from features.kernels.stored import (
     COLUMN_BITS,
+    FOLDED,
     FORMAT_VERSION,
     HEAD_BYTES,
     MAGIC,
@@ -51,14 +59,20 @@ def _first_changed(row: Table) -> int:
 
 
 @kernel
-def measure(form: Form, state: State) -> int:
+def measure(layout: Layout, form: Form, state: State) -> int:
     """Return how many bytes `pack` needs for the partials touched since it last ran."""
     needed = SLACK_BYTES
     for i in range(state.control[Control.DIRTY_COUNT]):
-        row = state.partials[state.dirty[i]]
-        entity = state.histories[row[PartialField.HISTORY], HistoryField.OWNER] >> 32
+        partial = state.dirty[i]
+        row = state.partials[partial]
+        history = row[PartialField.HISTORY]
+        entity = state.histories[history, HistoryField.OWNER] >> 32
         fields = form.entities[entity]
         needed += HEAD_BYTES + 8 * fields[FormField.VALUE_COUNT]
+        if state.histories[history, HistoryField.TILES] >= 0:
+            needed += 8 * SECTION_WORDS
+            if _first_changed(row) == 0:
+                needed += section_bytes(layout, state, entity, history, partial)
         changed = row[PartialField.COUNT] - _first_changed(row)
         needed += changed * fields[FormField.ROW_BYTES]
     return needed
@@ -105,13 +119,18 @@ def _pack_rows(
 
 
 @kernel
-def _pack_head(layout: Layout, form: Form, entity: int, own: Table, packed: Bytes, at: int) -> int:
-    """Write the header; returns the byte after it."""
+def _pack_head(
+    layout: Layout, form: Form, state: State, entity: int, history: int, packed: Bytes, at: int
+) -> int:
+    """Write the header, and the head of a section where there is one; returns the byte after."""
+    own = state.histories[history]
+    folded = own[HistoryField.TILES] >= 0
     size_class = np.int64(0)
     while (1 << size_class) < own[HistoryField.CAPACITY]:
         size_class += 1
     put_word(packed, at + 8 * Head.MAGIC, MAGIC | (FORMAT_VERSION << MAGIC_BITS))
-    put_word(packed, at + 8 * Head.CELLS, form.entities[entity, FormField.CELLS])
+    cells = form.entities[entity, FormField.CELLS] | (FOLDED if folded else 0)
+    put_word(packed, at + 8 * Head.CELLS, cells)
     put_word(packed, at + 8 * Head.FLOOR_TS, own[HistoryField.FLOOR_TS])
     put_word(packed, at + 8 * Head.LACKING_TS, own[HistoryField.LACKING_TS])
     lacking = own[HistoryField.LACKING] | (size_class << COLUMN_BITS)
@@ -122,7 +141,7 @@ def _pack_head(layout: Layout, form: Form, entity: int, own: Table, packed: Byte
     for column in range(kept_to - form.entities[entity, FormField.VALUE_COUNT], kept_to):
         put_word(packed, at, form.columns[column, ColumnField.FINGERPRINT])
         at += 8
-    return at
+    return int(pack_section_head(state, history, packed, at)) if folded else at
 
 
 @kernel
@@ -148,14 +167,19 @@ def _pack_one(
     count: int,
 ) -> tuple[int, int]:
     """Write one partial; returns the byte after it and the new count of changes."""
-    row = state.partials[partial]
-    own = state.histories[row[PartialField.HISTORY]]
-    entity = int(own[HistoryField.OWNER] >> 32)
+    row, history = state.partials[partial], int(state.partials[partial, PartialField.HISTORY])
+    own = state.histories[history]
+    entity, folded = int(own[HistoryField.OWNER] >> 32), own[HistoryField.TILES] >= 0
     first = _first_changed(row)
-    whole = first == 0
-    rows_at = at
+    whole, head_to, rows_at = first == 0, at, at
     if whole or row[PartialField.HEADER]:
-        rows_at = _pack_head(layout, form, entity, own, packed, at)
+        head_to = _pack_head(layout, form, state, entity, history, packed, at)
+        rows_at = head_to
+    if whole:
+        row[PartialField.SECTION_BYTES] = 0
+        if folded:
+            rows_at = pack_section(layout, state, entity, history, partial, packed, head_to)
+            row[PartialField.SECTION_BYTES] = rows_at - head_to + SECTION_HEAD_BYTES
     end = _pack_rows(layout, form, state, entity, row, first, packed, rows_at)
     # The owner's columns of the next free row double as the arguments.
     owner = changes[count]
@@ -165,12 +189,12 @@ def _pack_one(
     if whole:
         count = _note_change(changes, count, owner, 0, at, end)
     elif row[PartialField.HEADER]:
-        count = _note_change(
-            changes, count, owner, MUTABLE_FROM, at + MUTABLE_FROM, at + MUTABLE_TO
-        )
+        # Between the header and the head of a section are the fingerprints, as they were.
+        changed_to = head_to if folded else at + MUTABLE_TO
+        count = _note_change(changes, count, owner, MUTABLE_FROM, at + MUTABLE_FROM, changed_to)
     if not whole and end > rows_at:
         fields = form.entities[entity]
-        offset = HEAD_BYTES + 8 * fields[FormField.VALUE_COUNT]
+        offset = HEAD_BYTES + 8 * fields[FormField.VALUE_COUNT] + row[PartialField.SECTION_BYTES]
         offset += first * fields[FormField.ROW_BYTES]
         count = _note_change(changes, count, owner, offset, rows_at, end)
     row[PartialField.DIRTY] = 0

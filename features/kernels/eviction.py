@@ -7,6 +7,7 @@ costs no more than what was used and what leaves.
 """
 
 from features.kernels.arena import release
+from features.kernels.folding import end_tiles
 from features.kernels.index import remove
 from features.kernels.jit import kernel
 from features.kernels.layout import (
@@ -42,6 +43,7 @@ def _forget(layout: Layout, state: State, history: int) -> None:
         layout.entities, layout.families, state.histories, state.pool, state.pool_free, entity,
         history,
     )  # fmt: skip
+    end_tiles(layout, state, entity, history)
     partial = row[HistoryField.PARTIAL]
     while partial >= 0:
         following = state.partials[partial, PartialField.NEXT]

@@ -97,6 +97,12 @@ def value_of(pool: Table, queue: int, number: int) -> int:
 
 
 @inlined
+def front_value(pool: Table, queue: int) -> int:
+    """Return the largest value of the widest window, which isn't empty."""
+    return value_of(pool, queue, pool[queue + _FRONT])
+
+
+@inlined
 def release(pool: Table, pool_free: Table, queue: int) -> None:
     """Give the queue's block back."""
     if pool[queue + _CAPACITY] > 0:

@@ -27,6 +27,8 @@ from features.kernels.layout import (
 )
 from features.kernels.running import state_words
 from features.kernels.stages import compile_stages, stage_count
+from features.kernels.tile_series import compile_series
+from features.kernels.tiles import SeriesField
 from features.plan import Aggregate, Plan, SlotField
 
 RUN_FROM_COUNT = 48  # events: about where running on costs less than walking over them
@@ -68,6 +70,7 @@ def compile_layout(plan: Plan, run_from_count: int = RUN_FROM_COUNT) -> Layout:
     windows: list[list[int]] = []
     members: list[list[int]] = []
     terms: list[list[int]] = []
+    series: list[list[int]] = []
     spans = np.zeros((len(plan.entities), stage_count(plan) + 1), dtype=np.int64)
     for number, entity in enumerate(plan.entities):
         row = entities[number]
@@ -86,6 +89,8 @@ def compile_layout(plan: Plan, run_from_count: int = RUN_FROM_COUNT) -> Layout:
         row[EntityField.BOUND_TO] = len(bounds)
         row[EntityField.FAMILY_TO] = len(families)
         _place_states(row, families)
+        row[EntityField.SERIES_FROM] = len(series)
+        series += compile_series(plan, number, row, bounds, families, members, terms)
         kept.extend(entity.kept)
     return Layout(
         entities=entities,
@@ -105,6 +110,7 @@ def compile_layout(plan: Plan, run_from_count: int = RUN_FROM_COUNT) -> Layout:
         state_growing=int(entities[:, EntityField.STATE_GROWING].sum()),
         customer=customer,
         reads=_reads(plan),
+        series=_table(series, len(SeriesField)),
     )
 
 
@@ -184,7 +190,8 @@ def _compile_entity(
             column = -1 if value < 0 else kept.index(value)
             parameter, match = plan.slots[s, [SlotField.PARAMETER, SlotField.MATCH]].tolist()
             bound = bound_of[spans[s][1]]
-            members.append([s, aggregate, bound, column, parameter, match, own_bounds.index(bound)])
+            window = own_bounds.index(bound)
+            members.append([s, aggregate, bound, column, parameter, match, window, -1])
     return [family.stage for family, _ in ordered]
 
 

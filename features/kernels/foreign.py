@@ -4,7 +4,8 @@ A part's events stand in the history's block like all others, tagged with their 
 partial is marked FOREIGN, so that nothing of it is ever stored from here. What it holds is what its
 owner stored last, but for events that the history has under another partition already, and for
 those at or before the floor: the history counts as cut off there, so no window would be exact for
-having them.
+having them. Tiles tell of the own partitions' dropped events only: a window that reaches beyond
+the floor of a history that may have foreign parts has an infinite error.
 """
 
 from enum import IntEnum
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from features.columns import MISSING, Cells
 from features.kernels.arena import allocate, capacity_for, find_event, recount, release
+from features.kernels.folding import LAST_EVENT, raise_floor
 from features.kernels.index import add_partial, find, find_partial, owner_code, tables_full
 from features.kernels.jit import kernel
 from features.kernels.lacking import clear_lacking
@@ -30,15 +32,13 @@ from features.kernels.layout import (
     Table,
 )
 from features.kernels.loading import (
-    EVENT_OFFSET,
-    TS_SHIFT,
     ItemField,
     map_columns,
     note_capacity,
     rows_of,
 )
 from features.kernels.packing import Bytes, get_cell, get_word
-from features.kernels.stored import Form, Head
+from features.kernels.stored import EVENT_OFFSET, TS_SHIFT, Form, Head
 from features.kernels.upkeep import invalidate
 
 APPENDED_COUNT_MAX = 64  # more new events than that are merged in one pass
@@ -163,7 +163,7 @@ def _union_count(
 def _fill(
     layout: Layout,
     state: State,
-    own: Table,
+    history: int,
     partition: int,
     data: Bytes,
     first: int,
@@ -179,6 +179,7 @@ def _fill(
 
     Where that `is_cut`, the floor rises to the newest event that found no place.
     """
+    own = state.histories[history]
     fields = layout.entities[own[HistoryField.OWNER] >> 32]
     kept, width = fields[EntityField.KEPT_COUNT], fields[EntityField.WIDTH]
     old_start, old_capacity = own[HistoryField.START], own[HistoryField.CAPACITY]
@@ -211,7 +212,8 @@ def _fill(
             i -= 1
         else:
             j -= 1
-    own[HistoryField.FLOOR_TS] = floor_ts
+    if floor_ts > own[HistoryField.FLOOR_TS]:
+        raise_floor(state, history, floor_ts, LAST_EVENT)
 
 
 @kernel
@@ -239,8 +241,8 @@ def _rebuild(
     if start < 0:
         return False
     _fill(
-        layout, state, own, partition, data, first, row_bytes, row_count, source, start, capacity,
-        total, total < union,
+        layout, state, history, partition, data, first, row_bytes, row_count, source, start,
+        capacity, total, total < union,
     )  # fmt: skip
     if old_capacity > 0:
         release(layout, state, entity, old_start, old_capacity)
@@ -293,10 +295,11 @@ def _take_one(
     own, at, partition = state.histories[history], item[ItemField.FROM], item[ItemField.PARTITION]
     first, row_bytes, row_count = int(at), int(np.int64(1)), int(np.int64(0))
     if item[ItemField.TO] > at:
-        first, row_bytes = rows_of(form, data, at)
+        first, row_bytes = rows_of(form, data, at, item[ItemField.TO])
         row_count = (item[ItemField.TO] - first) // row_bytes
         floor_ts = get_word(data, at + 8 * Head.FLOOR_TS)
-        own[HistoryField.FLOOR_TS] = max(own[HistoryField.FLOOR_TS], floor_ts)
+        if floor_ts > own[HistoryField.FLOOR_TS]:
+            raise_floor(state, history, floor_ts, LAST_EVENT)
         map_columns(layout, form, own, data, item, source, row_count)
         clear_lacking(own)
     while row_count > 0 and get_cell(data, first, TS_SHIFT) <= own[HistoryField.FLOOR_TS]:

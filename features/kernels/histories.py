@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.columns import MISSING, SLOT_KINDS, Cell, Cells, Kind
-from features.kernels.arena import find_event, insert_at, prepare, rank
+from features.kernels.arena import find_event, insert_at, rank
+from features.kernels.beyond import look_beyond
 from features.kernels.index import find, find_partial, owner_code, touch
 from features.kernels.jit import inlined, kernel
 from features.kernels.keeping import keep_values, recall_kept
@@ -25,8 +26,9 @@ from features.kernels.layout import (
 )
 from features.kernels.prefetch import ROWS, ask_for_rows
 from features.kernels.repeats import find_stored, stored_time
+from features.kernels.trimming import prepare
 from features.kernels.upkeep import invalidate, invalidate_labels
-from features.kernels.windows import catch_up, compute, locate, note_truncated
+from features.kernels.windows import catch_up, compute, locate, reaches_beyond
 
 _SLOT_KINDS = sum(1 << kind for kind in SLOT_KINDS)
 _TRANSACTION = int(Kind.TRANSACTION)
@@ -70,7 +72,7 @@ def update(
                 if need != Need.NOTHING:
                     return need
             if _SLOT_KINDS >> kind & 1:
-                _answer(layout, state, scratch, cells, row, ts_ms, slot_values, errors)
+                _answer(layout, state, scratch, kind, cells, row, ts_ms, slot_values, errors)
         if kind == Kind.LABEL and layout.customer >= 0:
             _take_label(layout, state, cells, row, partition)
         control[Control.ROW] += 1
@@ -96,6 +98,7 @@ def _answer(
     layout: Layout,
     state: State,
     scratch: Scratch,
+    kind: int,
     cells: Cells,
     row: int,
     ts_ms: int,
@@ -126,17 +129,18 @@ def _answer(
                 and cells[entities[entity, EntityField.KEY_CELL], row] != MISSING
             ):
                 compute(layout, state, scratch, entity, ts_ms, stage, cells, row, slot_values)
+                history = scratch.current[entity, CurrentField.HISTORY]
+                if reaches_beyond(entities, layout.bounds, state.histories, entity, history, ts_ms):
+                    look_beyond(
+                        layout, state, scratch, entity, kind, ts_ms, stage, cells, row,
+                        slot_values, errors,
+                    )  # fmt: skip
         if stage < stage_count:
             keep_values(layout, state, scratch, stage, settled, cells, row, slot_values)
     for entity in range(entities.shape[0]):
         history = scratch.current[entity, CurrentField.HISTORY]
-        if history >= 0:
-            note_truncated(
-                entities, layout.bounds, layout.families, layout.members, state.histories,
-                entity, history, ts_ms, row, errors,
-            )  # fmt: skip
-            if state.histories[history, HistoryField.LACKING]:
-                note_lacking(layout.reads, state.histories, entity, history, ts_ms, row, errors)
+        if history >= 0 and state.histories[history, HistoryField.LACKING]:
+            note_lacking(layout.reads, state.histories, entity, history, ts_ms, row, errors)
 
 
 @inlined

@@ -116,6 +116,7 @@ def add(state: State, key: int, owner: int) -> int:
     row[HistoryField.LACKING_TS] = NEVER_MS
     row[HistoryField.BASE] = 0
     row[HistoryField.RUNNING] = -1
+    row[HistoryField.TILES] = -1
     _place(state.lookup, key, owner, history)
     return history
 
@@ -158,6 +159,8 @@ def add_partial(state: State, history: int, partition: int) -> int:
     row[PartialField.CHANGED_FROM] = 0
     row[PartialField.HEADER] = 0
     row[PartialField.FOREIGN] = 0
+    row[PartialField.TILES] = -1
+    row[PartialField.SECTION_BYTES] = 0
     state.handed[partial] = 0
     state.histories[history, HistoryField.PARTIAL] = partial
     return partial

@@ -41,6 +41,9 @@ class EntityField(IntEnum):
     STATE_WORDS = 12  # size of the running state, without what grows
     STATE_GROWING = 13  # how many of its structures grow with the history
     STATE_COLUMNS = 14  # bitmap of the columns that are read when an event leaves a window
+    SERIES_FROM = 15  # rows [SERIES_FROM, SERIES_TO) of `Layout.series`
+    SERIES_TO = 16
+    TILE_WORDS = 17  # of a block of tiles, 0 where the entity has no series
 
 
 class FamilyField(IntEnum):
@@ -112,6 +115,7 @@ class MemberField(IntEnum):
     PARAMETER = 4  # of QUANTILE and EWMA
     MATCH = 5  # of TOP: the cell of the current record
     WINDOW = 6  # which of the family's windows
+    SERIES = 7  # row of `Layout.series`, -1 where no tiles tell of events that were dropped
 
 
 class RunField(IntEnum):
@@ -190,6 +194,7 @@ class HistoryField(IntEnum):
     LACKING_TS = 9  # time of the newest event that lacks any of them
     BASE = 10  # sequence number of the event at position 0: how many were ever dropped
     RUNNING = 11  # start of the running state in the pool, -1 where there is none
+    TILES = 12  # start of the block of tiles in the pool, -1 where nothing was ever folded
 
 
 FREE_ROW = -2  # HistoryField.PARTIAL of a row that belongs to nobody: KEY is the next free row
@@ -210,6 +215,8 @@ class PartialField(IntEnum):
     CHANGED_FROM = 6  # first event of the partial that differs from what is stored
     HEADER = 7  # the stored capacity or floor time is out of date
     FOREIGN = 8  # another process owns it: read only, and never stored from here
+    TILES = 9  # of a shared entity: the tiles of this partition's events, -1 where there are none
+    SECTION_BYTES = 10  # of the tiles in the stored value
 
 
 class Control(IntEnum):
@@ -235,6 +242,7 @@ class Control(IntEnum):
     REPEATED_EVENTS = 17
     POOL_USED = 18
     LONGEST_COUNT = 19  # events that any history ever had at once
+    HAS_FOREIGN = 20  # other processes own some of the partitions
 
 
 class Need(IntEnum):
@@ -271,6 +279,7 @@ class Layout(NamedTuple):
     state_growing: int
     customer: int  # row of the entity that labels are joined through, -1 where there is none
     reads: Table  # columns: features.kernels.lacking.ReadField
+    series: Table  # columns: features.kernels.tiles.SeriesField
 
 
 class State(NamedTuple):
@@ -295,12 +304,14 @@ class Scratch(NamedTuple):
     positions: Table  # (bounds,)
     earlier: Table  # (bounds,): where they were before
     starts: Table  # (members,)
-    values: Table  # (event_cap,)
+    values: Table  # (event_cap + features.kernels.tiles.HASHES_MAX_COUNT,)
     times: Table  # (event_cap,): beside `values`
     ranked: Table  # (event_cap,): values of one window, in any order
-    distinct: Table  # (power of two >= 2 * event_cap, 2): value, generation
+    distinct: Table  # (power of two >= 2 * len(values), 2): value, generation
     tallies: Table  # beside `distinct`: how often the value was met
     current: Table  # (entities, len(CurrentField))
     registers: NDArray[np.float64]  # (most registers of a stage, 1)
     results: NDArray[np.float64]  # (most results of a stage, 1)
     externals: NDArray[np.float64]  # (0, 1): stages read none
+    parts: Table  # (features.kernels.tiles.PART_COUNT, len(features.kernels.tiles.PartField))
+    guess: NDArray[np.float64]  # (len(features.kernels.tiles.GuessField),)

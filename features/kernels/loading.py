@@ -7,6 +7,7 @@ from numba import njit
 
 from features.columns import MISSING, Cell
 from features.kernels.arena import allocate, capacity_for, recount, release
+from features.kernels.folding import has_room
 from features.kernels.index import add, add_partial, find, find_partial, owner_code, tables_full
 from features.kernels.jit import kernel
 from features.kernels.lacking import clear_lacking, note_lacking_column
@@ -22,15 +23,20 @@ from features.kernels.layout import (
     State,
     Table,
 )
+from features.kernels.overflow import fold_rest
 from features.kernels.packing import Bytes, get_cell, get_word
+from features.kernels.sections import is_folded, stored_section_bytes, take_section
 from features.kernels.stored import (
     COLUMN_BITS,
     COLUMN_MASK,
+    EVENT_OFFSET,
+    FOLDED,
     FORMAT_VERSION,
     HEAD_BYTES,
     LABELLED,
     MAGIC,
     MAGIC_BITS,
+    TS_SHIFT,
     VALUE_COUNT_SHIFT,
     WIDE_BYTES,
     ColumnField,
@@ -44,8 +50,6 @@ from features.kernels.upkeep import invalidate
 _LEAD = (int(Cell.TS_MS), int(Cell.EVENT_ID), int(Cell.LABEL))  # of every stored row
 _LEAD_BITS = (1 << _LEAD[0]) | (1 << _LEAD[1]) | (1 << _LEAD[2])
 _LABEL_COLUMN = 2
-TS_SHIFT = 16  # of the row's first cell, of six bytes; the event's id follows it
-EVENT_OFFSET = 6
 
 
 class ItemField(IntEnum):
@@ -68,6 +72,7 @@ class Fault(IntEnum):
     CAPACITY = 4
     LENGTH = 5
     ORDER = 6
+    TILES = 7
 
 
 @kernel
@@ -110,6 +115,10 @@ def fault(form: Form, data: Bytes, start: int, end: int) -> int:
     if lacking >> (bit_count(bitmap) + value_count):
         return Fault.CELLS.value
     row_bytes, rows_at = _row_bytes(form, bitmap, value_count), start + HEAD_BYTES + 8 * value_count
+    section_bytes = stored_section_bytes(data, start, rows_at, end)
+    if section_bytes < 0:
+        return Fault.TILES.value
+    rows_at += section_bytes
     if end < rows_at or (end - rows_at) % row_bytes:
         return Fault.LENGTH.value
     count, capacity = (end - rows_at) // row_bytes, _capacity(data, start)
@@ -140,7 +149,7 @@ def first_fault(form: Form, data: Bytes, items: Table) -> tuple[int, int]:
 @kernel
 def _is_same_form(layout: Layout, form: Form, entity: int, data: Bytes, at: int) -> bool:
     """Say whether a blob keeps exactly what the plan keeps of this entity."""
-    if get_word(data, at + 8 * Head.CELLS) != form.entities[entity, FormField.CELLS]:
+    if get_word(data, at + 8 * Head.CELLS) & ~FOLDED != form.entities[entity, FormField.CELLS]:
         return False
     fields = layout.entities[entity]
     kept_to = fields[EntityField.KEPT_FROM] + fields[EntityField.KEPT_COUNT]
@@ -217,11 +226,12 @@ def map_columns(
 
 
 @kernel
-def rows_of(form: Form, data: Bytes, at: int) -> tuple[int, int]:
-    """Return where a blob's rows begin, and how many bytes each takes."""
+def rows_of(form: Form, data: Bytes, at: int, end: int) -> tuple[int, int]:
+    """Return where a sound blob's rows begin, and how many bytes each takes."""
     value_count = _value_count(data, at)
-    row_bytes = _row_bytes(form, _bitmap(data, at), value_count)
-    return at + HEAD_BYTES + 8 * value_count, row_bytes
+    section_at = at + HEAD_BYTES + 8 * value_count
+    first = section_at + stored_section_bytes(data, at, section_at, end)
+    return first, _row_bytes(form, _bitmap(data, at), value_count)
 
 
 @kernel
@@ -254,10 +264,10 @@ def _merge(
     start: int,
     capacity: int,
     total: int,
-) -> None:
+) -> tuple[int, int]:
     """Fill the new block with the newest `total` of the old events and the stored ones.
 
-    Raises the floor to the newest event that found no place.
+    Returns how many of the oldest of both found no place.
     """
     fields, partition = layout.entities[item[ItemField.ENTITY]], item[ItemField.PARTITION]
     kept, row_bytes = fields[EntityField.KEPT_COUNT], int(np.int64(0))
@@ -285,11 +295,7 @@ def _merge(
                 state.arena[start + column * capacity + to] = value
             i -= 1
     own[HistoryField.KNOWN] = known
-    if i >= 0:
-        own[HistoryField.FLOOR_TS] = max(own[HistoryField.FLOOR_TS], state.arena[old_start + i])
-    if j >= 0:
-        floor_ts = get_cell(data, first + j * row_bytes, TS_SHIFT)
-        own[HistoryField.FLOOR_TS] = max(own[HistoryField.FLOOR_TS], floor_ts)
+    return i + 1, j + 1
 
 
 @kernel
@@ -314,26 +320,38 @@ def _adopt(
     data: Bytes,
     item: Table,
     source: Table,
-) -> bool:
-    """Merge one blob into a history; False where the arena must grow first."""
+    decoded: Table,
+) -> int:
+    """Merge one blob into a history; returns a Need, with nothing done unless NOTHING."""
     own, entity = state.histories[history], int(item[ItemField.ENTITY])
     at = item[ItemField.FROM]
-    first, row_bytes = rows_of(form, data, at)
+    first, row_bytes = rows_of(form, data, at, item[ItemField.TO])
     stored, stored_capacity = int((item[ItemField.TO] - first) // row_bytes), _capacity(data, at)
     before = int(own[HistoryField.COUNT] + stored)
     total = min(before, layout.event_cap)
+    if (total < before or is_folded(data, at)) and not has_room(layout, state, entity, history):
+        return Need.POOL.value
     capacity = min(max(stored_capacity, own[HistoryField.CAPACITY]), capacity_for(layout.event_cap))
     capacity = max(capacity, capacity_for(total))
     start = allocate(layout, state, entity, capacity)
     if start < 0:
-        return False
+        return Need.ARENA.value
     partial = add_partial(state, history, item[ItemField.PARTITION])
-    state.partials[partial, PartialField.COUNT] = stored
-    state.partials[partial, PartialField.WHOLE] = not _is_same_form(layout, form, entity, data, at)
-    floor_ts = get_word(data, at + 8 * Head.FLOOR_TS)
-    own[HistoryField.FLOOR_TS] = max(own[HistoryField.FLOOR_TS], floor_ts)
+    part = state.partials[partial]
+    part[PartialField.COUNT] = stored
+    part[PartialField.WHOLE] = not _is_same_form(layout, form, entity, data, at)
+    section_at = at + HEAD_BYTES + 8 * _value_count(data, at)
+    part[PartialField.SECTION_BYTES] = first - section_at
+    take_section(layout, state, entity, history, partial, data, at, section_at)
     map_columns(layout, form, own, data, item, source, stored)
-    _merge(layout, state, own, data, item, source, first, stored, start, capacity, total)
+    old_left, stored_left = _merge(
+        layout, state, own, data, item, source, first, stored, start, capacity, total
+    )
+    if total < before:
+        fold_rest(
+            layout, state, entity, history, partial, data, source, first, row_bytes, old_left,
+            stored_left, decoded,
+        )  # fmt: skip
     clear_lacking(own)
     if own[HistoryField.CAPACITY] > 0:
         release(layout, state, entity, own[HistoryField.START], own[HistoryField.CAPACITY])
@@ -347,7 +365,7 @@ def _adopt(
     invalidate(state.histories, state.pool, history)
     if total < before:
         recount(layout, state, entity, history)
-    return True
+    return Need.NOTHING.value
 
 
 @njit(cache=True)
@@ -355,6 +373,7 @@ def load(layout: Layout, form: Form, state: State, data: Bytes, items: Table) ->
     """Take sound items from Control.ROW on; returns a Need, NOTHING when all are in."""
     control = state.control
     source = np.empty((COLUMN_BITS, 2), np.int64)
+    decoded = np.empty(COLUMN_BITS, np.int64)
     while control[Control.ROW] < items.shape[0]:
         item = items[control[Control.ROW]]
         if tables_full(state):
@@ -368,7 +387,8 @@ def load(layout: Layout, form: Form, state: State, data: Bytes, items: Table) ->
             partition = item[ItemField.PARTITION]
             if find_partial(state.histories, state.partials, history, partition) >= 0:
                 return Need.REFUSED.value
-            if not _adopt(layout, form, state, history, data, item, source):
-                return Need.ARENA.value
+            need = _adopt(layout, form, state, history, data, item, source, decoded)
+            if need != Need.NOTHING:
+                return need
         control[Control.ROW] += 1
     return Need.NOTHING.value

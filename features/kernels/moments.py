@@ -43,6 +43,14 @@ def add_square(high: int, low: int, value: int) -> tuple[int, int]:
 
 
 @inlined
+def add_sums(high: int, low: int, other_high: int, other_low: int) -> tuple[int, int]:
+    """Return the sum of two sums of squares."""
+    sum_low = np.uint64(low) + np.uint64(other_low)
+    carry = np.int64(sum_low < np.uint64(low))
+    return int(high + other_high + carry), int(np.int64(sum_low))
+
+
+@inlined
 def subtract_square(high: int, low: int, value: int) -> tuple[int, int]:
     """Return the sum (high, low) less the square of `value`, which was added before."""
     if -_EXACT_ROOT <= value <= _EXACT_ROOT:

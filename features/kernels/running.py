@@ -33,7 +33,7 @@ from features.kernels.terms import value_if
 from features.plan import Aggregate
 
 SUM_WORDS = 4  # of each window of a family of sums: count, total, squares (high, low)
-_SUMS = FamilyState.EXTREMES + 2 * extremes.QUEUE_WORDS
+SUMS_AT = FamilyState.EXTREMES + 2 * extremes.QUEUE_WORDS
 _COUNTS = FamilyState.TABLE + occurrences.TABLE_WORDS
 _FIRSTS = FamilyState.ENTERED + 1
 _NOT_YET_MS = np.iinfo(np.int64).max
@@ -42,7 +42,7 @@ _NOT_YET_MS = np.iinfo(np.int64).max
 def state_words(method: int, window_count: int) -> int:
     """Return how many words a family's running state has, 0 where it has none."""
     fixed_and_each = {
-        Method.SUMS: (_SUMS, SUM_WORDS),
+        Method.SUMS: (SUMS_AT, SUM_WORDS),
         Method.DISTINCT: (_COUNTS, 1),
         Method.SEEN: (_COUNTS, 0),
         Method.LATEST: (FamilyState.NEWEST + 1, 0),
@@ -107,7 +107,7 @@ def enter_sums(
         value = value_if(arena, start + i, capacity, families, family, terms)
         if value == MISSING:
             continue
-        for at in range(words + _SUMS, words + _SUMS + SUM_WORDS * window_count, SUM_WORDS):
+        for at in range(words + SUMS_AT, words + SUMS_AT + SUM_WORDS * window_count, SUM_WORDS):
             pool[at] += 1
             pool[at + 1] += value
             if wants & Want.SQUARES:
@@ -153,7 +153,7 @@ def run_sums(
     queue = words + FamilyState.EXTREMES
     if fresh:
         entered = lowest
-        for at in range(words + _SUMS, words + _SUMS + SUM_WORDS * (window_to - window_from)):
+        for at in range(words + SUMS_AT, words + SUMS_AT + SUM_WORDS * (window_to - window_from)):
             pool[at] = 0
         extremes.clear(pool, queue)
         extremes.clear(pool, queue + extremes.QUEUE_WORDS)
@@ -161,7 +161,7 @@ def run_sums(
         arena, start, capacity, base, families, family, windows, terms, pool, pool_free, control,
         words, entered, high,
     )  # fmt: skip
-    at = words + _SUMS
+    at = words + SUMS_AT
     for window in range(window_from, window_to):
         low = min(positions[windows[window, WindowField.BOUND]], high)
         before = lowest if fresh else min(earlier[windows[window, WindowField.BOUND]], entered)
@@ -192,7 +192,7 @@ def read_sums(
     queue = words + FamilyState.EXTREMES
     wants = families[family, FamilyField.WANTS]
     largest, smallest, most, least = 0, 0, 0, 0
-    at = words + _SUMS
+    at = words + SUMS_AT
     for window in range(
         families[family, FamilyField.WINDOW_FROM], families[family, FamilyField.WINDOW_TO]
     ):

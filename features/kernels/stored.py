@@ -1,10 +1,11 @@
 """The stored form of a history, format version 2: what stands in a blob, and how wide.
 
 A partial's blob is a header of little-endian 64-bit words (`Head`), the fingerprints of the kept
-values, one word each, and the events, row by row. A row has the kept cells side by side, each in
-as many bytes as `CELL_BYTES` gives it; kept values take eight. How many rows there are follows
-from the blob's length, so that an append is one write. Words FLOOR_TS to LACKING are overwritten
-in place, the others never.
+values, one word each, a section of tiles (features.kernels.sections) where FOLDED says so, and the
+events, row by row. A row has the kept cells side by side, each in as many bytes as `CELL_BYTES`
+gives it; kept values take eight. How many rows there are follows from the blob's length, so that an
+append is one write. Of the header, words FLOOR_TS to LACKING are overwritten in place, the others
+never.
 """
 
 from enum import IntEnum
@@ -23,10 +24,13 @@ MAGIC = int.from_bytes(b"MRHIST\x00", "little")
 MAGIC_BITS = 56
 CELL_BITS = 48  # of word CELLS: the bitmap of kept standard cells; then flags, and a count
 LABELLED = 1 << CELL_BITS  # labels were joined to these events
+FOLDED = 1 << (CELL_BITS + 1)  # a section of tiles follows the fingerprints
 VALUE_COUNT_SHIFT = 56
 COLUMN_BITS = 56  # of word LACKING: the bitmap of columns; the top byte is log2 of the capacity
 COLUMN_MASK = (1 << COLUMN_BITS) - 1
 WIDE_BYTES = 8
+TS_SHIFT = 16  # of a row's first cell, of six bytes; the event's id follows it
+EVENT_OFFSET = 6
 CELL_BYTES = {
     Cell.TS_MS: 6,
     Cell.LABEL: 1,

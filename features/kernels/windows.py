@@ -106,27 +106,11 @@ def _first(
 
 
 @inlined
-def note_truncated(
-    entities: Table,
-    bounds: Table,
-    families: Table,
-    members: Table,
-    histories: Table,
-    entity: int,
-    history: int,
-    ts_ms: int,
-    row: int,
-    errors: NDArray[np.float64],
-) -> None:
-    """Mark the slots whose windows reach back beyond an event that the history had to drop."""
-    floor_ms = histories[history, HistoryField.FLOOR_TS]
-    first, last = entities[entity, EntityField.FAMILY_FROM], entities[entity, EntityField.FAMILY_TO]
-    if first == last or floor_ms <= ts_ms - bounds[entities[entity, EntityField.BOUND_TO] - 1]:
-        return
-    member_to = families[last - 1, FamilyField.MEMBER_TO]
-    for member in range(families[first, FamilyField.MEMBER_FROM], member_to):
-        if floor_ms > ts_ms - bounds[members[member, MemberField.LOW_BOUND]]:
-            errors[members[member, MemberField.OUTPUT], row] = np.inf
+def reaches_beyond(entities: Table, bounds: Table, histories: Table, entity: int, history: int,
+                   ts_ms: int) -> bool:  # fmt: skip
+    """Say whether an entity's widest window reaches an event that the history had to drop."""
+    widest = entities[entity, EntityField.BOUND_TO] - 1
+    return bool(history >= 0 and histories[history, HistoryField.FLOOR_TS] > ts_ms - bounds[widest])
 
 
 @inlined
