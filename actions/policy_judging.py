@@ -5,7 +5,6 @@ from typing import get_args
 
 from actions.yaml_positions import Item, Place
 from online_models.calibration import METHODS
-from online_models.options import ModelOptions
 from online_models.judging import (
     Contestant,
     DetectorName,
@@ -15,6 +14,7 @@ from online_models.judging import (
     Response,
     Watched,
 )
+from online_models.options import ModelOptions
 
 JUDGING_KEYS = ("calibration", "report", "drift", "promote")
 WINDOW_COUNT_MAX = 1_000_000

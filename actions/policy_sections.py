@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from typing import get_args
 
 from actions.currencies import EXPONENTS, fits_64_bits, minor_factor
-
 from actions.policy_schema import (
     ACTIONS,
     REPEATS_MS,

@@ -20,8 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import RecordError
-from online_models.compiled import checked_array
-from online_models.framing import FloatArray
 from online_models.calibrating.kernels import (
     calibrate_sigmoid,
     calibrate_steps,
@@ -29,6 +27,7 @@ from online_models.calibrating.kernels import (
     pool_adjacent_violators,
     sigmoid_sums,
 )
+from online_models.framing import FloatArray, checked_array
 from online_models.ranking import Bools
 
 Method = Literal["none", "sigmoid", "isotonic"]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from river.drift import ADWIN, KSWIN, PageHinkley
 
 from features.errors import RecordError
-from online_models.compiled import checked_array
+from online_models.framing import checked_array
 from online_models.judging import DetectorName
 from online_models.trees.detectors import detector_numbers, detector_of
 
