@@ -9,6 +9,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from features.records import TrainingExample
+from online_models import catalog
 from online_models.calibration import Calibrator
 from online_models.compiled import CompiledModel
 from online_models.framing import FloatArray, PackedArray, pack_arrays, unpack_arrays
@@ -78,7 +79,8 @@ class _Learner:
     """A trainer, and how many frauds it has learned."""
 
     def __init__(self, model: str, contestant: Contestant) -> None:
-        self.trainer = Trainer(model, contestant.pipeline, contestant.inputs)
+        options = catalog.options_of(contestant.pipeline, contestant.options)
+        self.trainer = Trainer(model, contestant.pipeline, contestant.inputs, options)
         self.fraud_count = 0
 
     def learn(self, examples: Sequence[TrainingExample], fraud_count: int) -> None:
@@ -112,9 +114,16 @@ class ContestantDesk:
         self._settings = settings
         self._learner = _Learner(model, contestant)
         self._successor: _Learner | None = None
-        self._calibrator = Calibrator(settings.calibration)
+        self._calibrator = self._new_calibrator()
         self._faster_left_count = 0
         self._scoring: CompiledModel | None = None  # the newest version
+
+    def _new_calibrator(self) -> Calibrator:
+        method = self._settings.calibration
+        if method is None:
+            is_probability = catalog.find(self.declared.pipeline).is_probability
+            method = "none" if is_probability else "sigmoid"
+        return Calibrator(method)
 
     @property
     def learned_count(self) -> int:
@@ -141,7 +150,7 @@ class ContestantDesk:
             self._successor.learn(examples, fraud_count)
             if self._successor.has(evidence):
                 self._learner, self._successor = self._successor, None
-                self._calibrator = Calibrator(self._settings.calibration)
+                self._calibrator = self._new_calibrator()
 
     def _own(self, examples: Sequence[TrainingExample]) -> Sequence[TrainingExample]:
         """Return the examples with the inputs that this contestant sees."""
@@ -190,10 +199,12 @@ class ContestantDesk:
     def restore(self, state: ContestantState, version: ModelVersion | None) -> None:
         """Go on where the contestant of this state stood; raises RecordError for damaged state.
 
-        A state of another pipeline or of other inputs is not taken up: it is another model.
+        A state of another pipeline, other inputs or options is not taken up: it is another model.
         """
         trainer = Trainer.restore(state.trained.state)
-        if (trainer.pipeline, trainer.inputs) != (self.declared.pipeline, self.declared.inputs):
+        own = self._learner.trainer
+        declared = (own.pipeline, own.inputs, own.options)
+        if (trainer.pipeline, trainer.inputs, trainer.options) != declared:
             return
         self._learner.restore(state.trained)
         if state.successor is not None:

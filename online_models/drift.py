@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 
 from features.errors import RecordError
 from online_models.detectors import DETECTORS
-from online_models.framing import FloatArray, PackedArray, checked_array, pack_arrays, unpack_arrays
+from online_models.framing import (
+    FloatArray,
+    PackedArray,
+    checked_array,
+    pack_arrays,
+    unpack_arrays,
+)
 from online_models.judging import DetectorName
 
 SCALE_COUNT = 500

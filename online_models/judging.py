@@ -35,7 +35,7 @@ class DriftSettings:
 
     detector: DetectorName = "adwin"
     watch: tuple[Watched, ...] = ("error", "score", "inputs")
-    every_ms: int = DAY_MS
+    every_ms: int = 7 * DAY_MS
     response: Response = "alert"
     faster_factor: float = 3.0
     faster_over_count: int = 2_000
@@ -54,10 +54,11 @@ class JudgingSettings:
     """How a model's contestants are calibrated, measured, watched and promoted.
 
     Measured every `every_ms` of event time over the last `window_count` matured examples;
-    `alerts_per_day` is the budget of the recall.
+    `alerts_per_day` is the budget of the recall. Without `calibration`, a pipeline whose scores are
+    no probabilities gets a sigmoid.
     """
 
-    calibration: Method = "none"
+    calibration: Method | None = None
     every_ms: int = DAY_MS
     window_count: int = WINDOW_COUNT
     alerts_per_day: float = 100.0

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from actions.policy_schema import ModelDeclaration
 from features.plan import Plan
+from online_models import catalog
 from online_models.calibration import Calibration
 from online_models.compiled import CompiledModel
 from online_models.contestants import by_contestant
@@ -25,7 +26,8 @@ class _Shadowed:
         names = [item.name for item in model.inputs]
         self.columns = [names.index(name) for name in contestant.inputs]
         self._sees_all = self.columns == list(range(len(names)))
-        self.take(untrained_version(model.name, contestant.pipeline, contestant.inputs))
+        options = catalog.options_of(contestant.pipeline, contestant.options)
+        self.take(untrained_version(model.name, contestant.pipeline, contestant.inputs, options))
 
     def fits(self, version: ModelVersion) -> bool:
         """Return whether a version is of this contestant's pipeline and inputs."""

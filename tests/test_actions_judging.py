@@ -24,6 +24,7 @@ def test_without_a_word_a_model_has_no_challengers_and_the_defaults():
     [found] = read_policy().models
     inputs = tuple(item.name for item in found.inputs)
     assert found.contestants == (Contestant("scaled_logistic", "scaled_logistic", inputs),)
+    assert found.judging == JudgingSettings()
 
 
 def test_everything_can_be_said():

@@ -194,7 +194,7 @@ def shift(at_hour):
 
 @cache
 def drifting(response, **more):
-    drift = DriftSettings(watch=("error",), response=response, **more)
+    drift = DriftSettings(watch=("error",), every_ms=DAY_MS, response=response, **more)
     contest = new_contest(GOOD, drift=drift, window_count=3_000)
     bank = Bank(contest, seed=3, per_hour_count=120)
     bank.evidence = Evidence(50, 500)  # half a day
@@ -213,7 +213,7 @@ def test_an_error_that_rises_is_told_and_a_stationary_bank_is_not():
     assert 12 * DAY_MS < found.ts_ms <= 15 * DAY_MS
     assert contest.drift_count == len(alarms)
     # What a model says moves while it learns; what it sees and gets wrong has to stand still.
-    quiet = new_contest(GOOD, drift=DriftSettings(watch=("error", "inputs")))
+    quiet = new_contest(GOOD, drift=DriftSettings(watch=("error", "inputs"), every_ms=DAY_MS))
     assert reports(Bank(quiet, seed=3, per_hour_count=120).live(20 * DAYS), Drift) == []
 
 

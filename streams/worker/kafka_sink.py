@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 
 from streams.emissions import Emission
 from streams.sinks import SinkError
+from streams.topics import MODEL_MAX_BYTES
 
 WAITING_MAX_COUNT = 20_000  # emissions without acknowledgement; more make `write` wait
 BATCH_MAX_BYTES = 1 << 18
@@ -28,7 +29,7 @@ def new_producer(
         enable_idempotence=True,
         linger_ms=0,
         max_batch_size=BATCH_MAX_BYTES,
-        max_request_size=4 * BATCH_MAX_BYTES,
+        max_request_size=MODEL_MAX_BYTES,  # a version with all its contestants is one record
         **options,
     )
 
