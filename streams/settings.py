@@ -125,7 +125,7 @@ class Settings:
     )
     lost_records: Literal["refuse", "skip"] = _setting(
         "refuse",
-        "Where Kafka has deleted records that are not decided yet: `refuse` ends the worker, `skip` "
+        "Where Kafka deleted records that are not decided yet: `refuse` ends the worker, `skip` "
         "goes on with those that are left, with an error in the log.",
     )
     listen: str = _setting("127.0.0.1:6066", "`host:port` of metrics and health.")
