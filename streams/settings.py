@@ -129,6 +129,11 @@ class Settings:
         "A partition waits where a model's next version is due until it is out, so that a run can "
         "be compared with an embedded one. For replays.",
     )
+    lost_records: Literal["refuse", "skip"] = _setting(
+        "refuse",
+        "Where Kafka deleted records that are not decided yet: `refuse` ends the worker, `skip` "
+        "goes on with those that are left, with an error in the log.",
+    )
     listen: str = _setting("127.0.0.1:6066", "`host:port` of metrics and health.")
     session_timeout_ms: int = _setting(
         10_000, "After this long without a sign of life a worker's partitions move.", least=1_000

@@ -1,5 +1,6 @@
 """A worker when Kafka goes away, when records are gone, with transactions, with topics by kind."""
 
+import dataclasses
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -76,6 +77,10 @@ def test_records_that_are_gone_are_not_skipped_in_silence(
         second.log.read_text()
     )
     assert bank.decided() == {0: 300}
+    bank.settings = dataclasses.replace(bank.settings, lost_records="skip")
+    third = bank.start_worker()
+    wait_until(bank.is_decided, "what is left is decided")
+    assert third.says("Kafka holds 500 to 600: records were deleted before they were decided; go")
 
 
 def test_records_may_come_by_a_topic_for_each_kind(

@@ -59,6 +59,7 @@ class EngineIntake:
         self._deciding = deciding
         self._trainer = trainer
         self._prefix = settings.topic_prefix
+        self._skips_lost = settings.lost_records == "skip"
         self._checkpoint_s = settings.checkpoint_ms / 1000
         name = f"{self._prefix}{settings.group}" if settings.transactional else None
         self._producers = Producers(kafka_options, self._prefix, name)
@@ -102,7 +103,7 @@ class EngineIntake:
             for place, bound in bounds.items()
             if place != self._training
         } | learned
-        self._check(bounds, found)
+        found = self._within(bounds, found)
         logger.info("took partitions %s", ", ".join(map(str, partitions)) or "none")
         self._status.progress()
         self._status.enter(Phase.DECIDING if partitions or learned else Phase.STANDBY)
@@ -119,30 +120,42 @@ class EngineIntake:
         offset = await loop.run_in_executor(self._trainer_thread, call)
         return {self._training: bounds[self._training].first if offset is None else offset}
 
-    def check(self, bounds: Mapping[TopicPartition, Bounds]) -> None:
-        """Raise WorkerError where a partition no longer holds what is to be decided next."""
-        positions = self._deciding.positions()
-        self._check(
-            bounds,
-            {
-                place: positions.get(str(place.partition), {}).get(self._bare(place), bound.first)
-                for place, bound in bounds.items()
-                if place != self._training
-            },
-        )
+    def check(self, bounds: Mapping[TopicPartition, Bounds]) -> bool:
+        """Return whether partitions have to be taken again, to go on behind what is lost.
 
-    def _check(
+        Raises WorkerError where nothing may be lost.
+        """
+        positions = self._deciding.positions()
+        found = {
+            place: positions.get(str(place.partition), {}).get(self._bare(place), bound.first)
+            for place, bound in bounds.items()
+            if place != self._training
+        }
+        return self._within(bounds, found) != found
+
+    def _within(
         self, bounds: Mapping[TopicPartition, Bounds], found: Mapping[TopicPartition, int]
-    ) -> None:
+    ) -> dict[TopicPartition, int]:
+        """Return from where to read on, behind what Kafka has lost, if that is allowed."""
+        offsets = dict(found)
         for place, offset in found.items():
             first, end = bounds[place]
-            if not first <= offset <= end:
+            if first <= offset <= end:
+                continue
+            message = (
+                f"{place.topic}/{place.partition}: expected to go on at offset {offset}, Kafka "
+                f"holds {first} to {end}: records were deleted before they were decided"
+            )
+            if offset > end:
                 raise WorkerError(
-                    f"{place.topic}/{place.partition}: expected to go on at offset {offset}, "
-                    f"Kafka holds {first} to {end}: records were deleted before they were decided, "
-                    "or the topic was made anew. Nothing is skipped in silence: move the stored "
-                    "offsets with `millrace offsets`, or use another MILLRACE_REDIS_PREFIX"
+                    f"{message}, or the topic was made anew; a new topic needs a new "
+                    "MILLRACE_REDIS_PREFIX"
                 )
+            if not self._skips_lost:
+                raise WorkerError(f"{message}; MILLRACE_LOST_RECORDS=skip goes on without them")
+            logger.error("%s; going on at %d", message, first)
+            offsets[place] = first
+        return offsets
 
     def _bare(self, place: TopicPartition) -> str:
         return str(place.topic).removeprefix(self._prefix)

@@ -64,8 +64,8 @@ class Intake(Protocol):
         `partition_count` is how many partitions the input topics have in all.
         """
 
-    def check(self, bounds: Mapping[TopicPartition, Bounds]) -> None:
-        """Raise where a partition no longer holds what is to be read next."""
+    def check(self, bounds: Mapping[TopicPartition, Bounds]) -> bool:
+        """Return whether to take again, since Kafka lacks what is to be read; or raise."""
 
     async def decide(self, batches: Batches) -> Outcome:
         """Decide records."""
@@ -215,7 +215,8 @@ class BatchConsumer(driver.Consumer):
             except (NoOffsetForPartitionError, OffsetOutOfRangeError):
                 # Kafka's own position of a partition just assigned, or one that retention overtook.
                 if not self._has_to_take:
-                    self.intake.check(await self.bounds(self.assignment()))
+                    bounds = await self.bounds(self.assignment())
+                    self._has_to_take = self.intake.check(bounds)
             except KafkaError as error:
                 self.log.warning("Kafka does not answer as it should, input waits: %r", error)
                 await asyncio.sleep(RETRY_S)
