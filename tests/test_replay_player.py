@@ -16,7 +16,7 @@ from replay_tables import DAY_MS, T0, mapped, parquet, rows_of
 import replay.player
 from actions.policy import Policy
 from replay.evaluation_log import Evaluated
-from replay.player import IncompleteReplayError, ReplaySettings, _paced, play
+from replay.player import IncompleteReplayError, ReplaySettings, paced, play
 from replay.source_record import SourceRecord
 from replay.sources import Source, SourceChunk, open_source
 from replay.summary import evaluate
@@ -89,7 +89,7 @@ def test_pace_keeps_order_and_loses_nothing(
         started_s = clock.now_s
         came_s: list[float] = []
         played: list[SourceChunk] = []
-        for chunk in _paced(source, speed):
+        for chunk in paced(source, speed):
             assert chunk.records
             played.append(chunk)
             came_s += [clock.now_s - started_s] * len(chunk.records)
@@ -108,13 +108,13 @@ def test_pace_waits_no_longer_than_it_must() -> None:
     source: Any = chunked([T0, T0 + 60_000, T0 + 120_000], [])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(replay.player, "time", clock)
-        came_s = [clock.now_s - 1_000 for _ in _paced(source, 60.0)]
+        came_s = [clock.now_s - 1_000 for _ in paced(source, 60.0)]
     assert came_s == pytest.approx([0, 1, 2], abs=replay.player.PACE_SLICE_S)
 
 
 def test_without_a_speed_chunks_pass_untouched() -> None:
     source: Any = chunked([T0, T0 + DAY_MS], [1])
-    assert list(_paced(source, None)) == source.given
+    assert list(paced(source, None)) == source.given
 
 
 @dataclass
