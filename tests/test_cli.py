@@ -31,8 +31,8 @@ SUMMARY_KEYS: dict[str, set[str] | None] = {
     "records": {"in", "decided", "dead_lettered"}, "alerts": None, "offers": None, "tasks": None,
     "wall_s": None, "throughput_per_s": None, "memory_peak_mib": None,
     "latency_us": {"p50", "p99", "p999"},
-    "metrics": {"auc", "average_precision", "card_precision_at_100"}, "off_policy": None,
-    "decisions_sha256": None, "versions": {"policy", "models"},
+    "metrics": {"auc", "average_precision", "card_precision_at_100"}, "models": None,
+    "off_policy": None, "decisions_sha256": None, "versions": {"policy", "models"},
 }  # fmt: skip
 MAPPING = """\
 tables:
@@ -264,7 +264,7 @@ MISTAKES = {
     "replay empty.jsonl --redis nonsense --out o": "--redis: expected a URL such as redis://",
     "replay empty.jsonl --redis unix:///gone/sock --out o": "/gone/sock can't be reached",
     "replay empty.jsonl --policy no-policy --out o": "no-policy: expected a policy folder",
-    "replay empty.jsonl --via kafak --out o": "'kafak' is not 'embedded'",
+    "replay empty.jsonl --via kafak --out o": "'kafak' is not one of 'embedded', 'kafka'",
     "policy check no-policy": "no-policy: expected a policy folder",
     "policy check gone": "Directory 'gone' does not exist",
     "schemas file": "'file' is a file",
