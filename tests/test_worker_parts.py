@@ -8,10 +8,11 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
+from policies_streams import bank_with
 
 from actions.policy import Policy
 from features.errors import MillraceError
-from features.records import ENCODER, TrainingExample
+from features.records import ENCODER, TS_MS_MIN, Promotion, TrainingExample
 from online_models.versions import ModelVersion
 from streams.emissions import Emission, Output
 from streams.metrics import Metrics
@@ -118,6 +119,34 @@ def test_models_learn_what_all_partitions_have_passed_and_drop_repeats(policy: P
     (version,), points = learned(learner)
     assert version.learned_count == 251  # what matured after the point before waited for this one
     assert points == [Point("fraud", 3 * HOUR_MS, 2)]
+
+
+def test_an_order_to_promote_reaches_the_trainer_once_and_waits_in_its_state() -> None:
+    shadowed = bank_with("challengers: [{pipeline: scaled_logistic, id: twin}]")
+    outbox = Outbox(shadowed.models)
+    outbox.restore(3, None, 0)
+    order = Promotion(ts_ms=TS_MS_MIN, model="fraud", challenger="twin")
+    (told,) = outbox.examples(Output(promotions=[(3, order)]))
+    assert set(outbox.writes()) == {"3"}  # its number is the partition's state, as an example's
+    learner = Learner(shadowed.models, 1, 60.0)
+    frauds = [sent(0, i, example(i, i, fraud=i < 30)) for i in range(250)]
+    order_key = told.key.replace(":3:", ":0:")
+    tell(learner, clock(0, 1), *frauds)
+    assert learned(learner) == ([], [Point("fraud", HOUR_MS, 0)])  # the grid begins
+    tell(learner, clock(0, 2))
+    (version,), _ = learned(learner)
+    assert version.contestant == "scaled_logistic"
+    learner.take(order_key, told.value)
+    stored = {write.key: bytes(write.value) for write in learner.writes()}
+    second = Learner(shadowed.models, 1, 60.0)
+    second.restore(lambda keys: [stored.get(key) for key in keys])
+    second.take(order_key, told.value)  # a repeat
+    tell(second, clock(0, 3))
+    (version,), _ = learned(second)
+    assert (version.version, version.contestant) == (2, "twin")
+    assert [own.contestant for own in version.challengers] == ["scaled_logistic"]
+    tell(second, clock(0, 4))
+    assert learned(second) == ([], [Point("fraud", 4 * HOUR_MS, 2)])
 
 
 def test_a_trainer_goes_on_from_what_is_stored(policy: Policy) -> None:
