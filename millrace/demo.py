@@ -241,7 +241,7 @@ def run_demo(settings: DemoSettings, policy: Policy, console: Console, notices: 
     """
     with Traffic(settings.simulation) as traffic, PrivateRedis() as redis:
         if not kernels_are_compiled():
-            notices.print("compiling kernels, once: about 20 s", highlight=False)
+            notices.print("compiling kernels, once: about a minute", highlight=False)
         warm_up(policy)
         store = RedisStore(redis.url)
         try:
