@@ -31,7 +31,7 @@ def exact(value: float | str | Decimal, decimals: int) -> int | None:
     sign, digits, exponent = number.as_tuple()
     assert isinstance(exponent, int)
     scaled = Decimal((sign, digits, exponent + decimals))
-    if scaled.adjusted() > 30:
+    if scaled.adjusted() > 20:  # beyond 64 bits; the context counts 28 digits
         return None
     whole = int(scaled.quantize(Decimal(1), rounding=ROUND_HALF_EVEN))
     return whole if abs(whole) <= INT64_MAX else None
