@@ -10,7 +10,7 @@ from features import residency
 from features.columns import MISSING, Cell, Cells
 from features.errors import MillraceError, nearest_name
 from features.foreign import ForeignParts
-from features.kernels import blobs, eviction, foreign, histories, index, loading, stored
+from features.kernels import blobs, eviction, foreign, histories, loading, stored
 from features.kernels.arena import capacity_for
 from features.kernels.families import RUN_FROM_COUNT, compile_layout
 from features.kernels.layout import (
@@ -190,8 +190,10 @@ class FeatureEngine:
     def _find(self, owner: EntityKey) -> int:
         """Return the row of a resident history, or -1."""
         number = self._number(owner)
-        code = index.owner_code(self._layout.entities, number, owner.partition)
-        return int(index.find(self._state.lookup, self._state.histories, owner.key, code))
+        found = histories.find_resident(
+            self._layout, self._state, number, owner.key, owner.partition
+        )
+        return int(found)
 
     @property
     def memory(self) -> MemoryUse:

@@ -12,7 +12,7 @@ from features.kernels.intervals import (
     std_interval,
     sum_interval,
 )
-from features.kernels.jit import kernel
+from features.kernels.jit import part
 from features.kernels.layout import Layout, MemberField, Scratch, Table
 from features.kernels.moments import standard_deviation
 from features.kernels.tiles import CERTAIN, UNCERTAIN, GuessField, PartField
@@ -21,7 +21,7 @@ from features.plan import Aggregate
 _WORD = 2.0**64
 
 
-@kernel
+@part
 def _exact(aggregate: int, sums: Table) -> float:
     """Return an aggregate of events that are all certain, as it is without tiles."""
     count, total = sums[PartField.COUNT], sums[PartField.SUM]
@@ -39,7 +39,7 @@ def _exact(aggregate: int, sums: Table) -> float:
     return float(sums[PartField.LEAST if aggregate == Aggregate.MIN else PartField.MOST])
 
 
-@kernel
+@part
 def _interval(aggregate: int, parts: Table) -> tuple[float, float]:
     """Return the lowest and the highest value; unknown where the window may be empty."""
     certain, uncertain = parts[CERTAIN], parts[UNCERTAIN]
@@ -58,7 +58,7 @@ def _interval(aggregate: int, parts: Table) -> tuple[float, float]:
     return least_interval(parts) if aggregate == Aggregate.MIN else most_interval(parts)
 
 
-@kernel
+@part
 def _guess(aggregate: int, parts: Table, guess: NDArray[np.float64]) -> float:
     """Return the likeliest value, if events are spread evenly over each tile."""
     certain, uncertain = parts[CERTAIN], parts[UNCERTAIN]
@@ -82,7 +82,7 @@ def _guess(aggregate: int, parts: Table, guess: NDArray[np.float64]) -> float:
     return math.sqrt(max(squares / max(count, 1.0) - mean * mean, 0.0))
 
 
-@kernel
+@part
 def answer_sums(
     layout: Layout, scratch: Scratch, member: int, row: int, slot_values: NDArray[np.float64],
     errors: NDArray[np.float64],

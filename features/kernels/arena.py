@@ -9,7 +9,7 @@ import numpy as np
 
 from features.columns import MISSING, Cells
 from features.kernels.index import touch
-from features.kernels.jit import kernel
+from features.kernels.jit import kernel, part
 from features.kernels.layout import (
     CAPACITY_MIN,
     TOUCHED,
@@ -32,7 +32,7 @@ def capacity_for(count: int) -> int:
     return capacity
 
 
-@kernel
+@part
 def _size_class(capacity: int) -> int:
     size_class = 0
     while (CAPACITY_MIN << size_class) < capacity:
@@ -40,7 +40,7 @@ def _size_class(capacity: int) -> int:
     return size_class
 
 
-@kernel
+@part
 def allocate(layout: Layout, state: State, entity: int, capacity: int) -> int:
     """Return the start of a block, or -1 with Control.WORDS_NEEDED set."""
     size_class = _size_class(capacity)
@@ -58,7 +58,7 @@ def allocate(layout: Layout, state: State, entity: int, capacity: int) -> int:
     return start
 
 
-@kernel
+@part
 def release(layout: Layout, state: State, entity: int, start: int, capacity: int) -> None:
     """Give a block back to the free list of its size."""
     size_class = _size_class(capacity)
@@ -92,7 +92,7 @@ def compact(layout: Layout, state: State, order: Table) -> None:
     state.control[Control.FREE_WORDS] = 0
 
 
-@kernel
+@part
 def later_than(arena: Table, start: int, count: int, ts_ms: int) -> int:
     """Return the first of `count` positions with a time above `ts_ms`, or `count`."""
     if count == 0 or arena[start + count - 1] <= ts_ms:
@@ -105,7 +105,7 @@ def later_than(arena: Table, start: int, count: int, ts_ms: int) -> int:
     return low
 
 
-@kernel
+@part
 def locate(arena: Table, start: int, capacity: int, count: int, ts_ms: int, event: int) -> int:
     """Return the first of `count` positions whose (time, event) isn't below the given pair."""
     position = later_than(arena, start, count, ts_ms)
@@ -119,7 +119,7 @@ def locate(arena: Table, start: int, capacity: int, count: int, ts_ms: int, even
     return position
 
 
-@kernel
+@part
 def find_event(
     arena: Table, start: int, capacity: int, count: int, ts_ms: int, event: int
 ) -> tuple[int, bool]:
@@ -133,7 +133,7 @@ def find_event(
     return position, there
 
 
-@kernel
+@part
 def rank(arena: Table, tags: int, position: int, count: int, partition: int, own_count: int) -> int:
     """Return how many of a partition's `own_count` events stand before `position`.
 
@@ -146,7 +146,7 @@ def rank(arena: Table, tags: int, position: int, count: int, partition: int, own
     return own_count
 
 
-@kernel
+@part
 def recount(layout: Layout, state: State, entity: int, history: int) -> None:
     """Count the partials again after events were dropped; the changed ones lose their patches."""
     row = state.histories[history]
@@ -168,7 +168,7 @@ def recount(layout: Layout, state: State, entity: int, history: int) -> None:
         partial = own[PartialField.NEXT]
 
 
-@kernel
+@part
 def touch_all(state: State, history: int) -> None:
     """Have every own partial's header stored: it tells the capacity and the floor of them all."""
     partial = state.histories[history, HistoryField.PARTIAL]
@@ -180,7 +180,7 @@ def touch_all(state: State, history: int) -> None:
         partial = state.partials[partial, PartialField.NEXT]
 
 
-@kernel
+@part
 def move(layout: Layout, state: State, entity: int, history: int, capacity: int) -> bool:
     """Move a history to a block of `capacity`; False where the arena must grow first."""
     start = allocate(layout, state, entity, capacity)
@@ -200,7 +200,7 @@ def move(layout: Layout, state: State, entity: int, history: int, capacity: int)
     return True
 
 
-@kernel
+@part
 def insert_at(
     entities: Table,
     kept: Table,

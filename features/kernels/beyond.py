@@ -13,7 +13,7 @@ from features.columns import MISSING, Cells
 from features.kernels import extremes
 from features.kernels.answers import answer_sums
 from features.kernels.folding import doubtful_count
-from features.kernels.jit import inlined, kernel
+from features.kernels.jit import inlined, part
 from features.kernels.layout import (
     NEVER_MS,
     Control,
@@ -40,7 +40,7 @@ from features.kernels.unions import answer_distinct
 _MOST = np.iinfo(np.int64).max
 
 
-@kernel
+@part
 def _add_held(
     layout: Layout, state: State, history: int, family: int, first: int, last: int, skip: int,
     sums: Table,
@@ -61,7 +61,7 @@ def _add_held(
         sums[PartField.MOST] = max(sums[PartField.MOST], value)
 
 
-@kernel
+@part
 def _add_running(layout: Layout, state: State, scratch: Scratch, history: int, family: int) -> None:
     """Take what a history holds from the running state of the family's widest window.
 
@@ -83,7 +83,7 @@ def _add_running(layout: Layout, state: State, scratch: Scratch, history: int, f
         sums[PartField.LEAST] = -extremes.front_value(pool, queue + extremes.QUEUE_WORDS)
 
 
-@kernel
+@part
 def _take_held(
     layout: Layout, state: State, scratch: Scratch, entity: int, family: int, doubtful_to: int,
     high: int, skip: int,
@@ -105,7 +105,7 @@ def _take_held(
         _add_held(layout, state, history, family, doubtful_to, high, skip, sums)
 
 
-@kernel
+@part
 def _is_held(
     layout: Layout, state: State, history: int, family: int, first: int, high: int, skip: int,
     current: int,
@@ -121,7 +121,7 @@ def _is_held(
     return False
 
 
-@kernel
+@part
 def _answer_latest(
     layout: Layout, state: State, scratch: Scratch, entity: int, family: int, member: int,
     doubtful_to: int, high: int, skip: int, current: int, row: int,
@@ -137,7 +137,7 @@ def _answer_latest(
     errors[output, row] = 0.0 if found else np.inf
 
 
-@kernel
+@part
 def _answer_tiles(
     layout: Layout, state: State, scratch: Scratch, entity: int, family: int, member: int,
     edge_ms: int, end_ms: int, doubtful_to: int, high: int, skip: int, row: int,
@@ -183,7 +183,7 @@ def _hides_folded(
     return bool(position < doubtful_to)
 
 
-@kernel
+@part
 def look_beyond(
     layout: Layout, state: State, scratch: Scratch, entity: int, kind: int, ts_ms: int,
     stage: int, cells: Cells, row: int, slot_values: NDArray[np.float64],

@@ -7,7 +7,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from features.kernels.jit import kernel
+from features.kernels.jit import kernel, part
 from features.kernels.layout import (
     Control,
     EntityField,
@@ -52,7 +52,7 @@ class ChangeField(IntEnum):
     TO = 5
 
 
-@kernel
+@part
 def _first_changed(row: Table) -> int:
     """Return the first event of a partial that must be written."""
     return 0 if row[PartialField.WHOLE] else int(row[PartialField.CHANGED_FROM])
@@ -78,7 +78,7 @@ def measure(layout: Layout, form: Form, state: State) -> int:
     return needed
 
 
-@kernel
+@part
 def _pack_rows(
     layout: Layout,
     form: Form,
@@ -118,7 +118,7 @@ def _pack_rows(
     return int(at)
 
 
-@kernel
+@part
 def _pack_head(
     layout: Layout, form: Form, state: State, entity: int, history: int, packed: Bytes, at: int
 ) -> int:
@@ -144,7 +144,7 @@ def _pack_head(
     return int(pack_section_head(state, history, packed, at)) if folded else at
 
 
-@kernel
+@part
 def _note_change(changes: Table, count: int, owner: Table, offset: int, first: int, to: int) -> int:
     """Append a change of packed bytes [first, to); returns the new count."""
     for column in range(3):
@@ -155,7 +155,7 @@ def _note_change(changes: Table, count: int, owner: Table, offset: int, first: i
     return count + 1
 
 
-@kernel
+@part
 def _pack_one(
     layout: Layout,
     form: Form,

@@ -9,7 +9,7 @@ costs no more than what was used and what leaves.
 from features.kernels.arena import release
 from features.kernels.folding import end_tiles
 from features.kernels.index import remove
-from features.kernels.jit import kernel
+from features.kernels.jit import kernel, part
 from features.kernels.layout import (
     FREE_ROW,
     TOUCHED,
@@ -22,7 +22,7 @@ from features.kernels.layout import (
 from features.kernels.upkeep import end
 
 
-@kernel
+@part
 def _is_stored(state: State, history: int, confirmed: int) -> bool:
     """Say whether the store has all of a history, if it has all changes up to `confirmed`."""
     partial = state.histories[history, HistoryField.PARTIAL]
@@ -33,7 +33,7 @@ def _is_stored(state: State, history: int, confirmed: int) -> bool:
     return True
 
 
-@kernel
+@part
 def _forget(layout: Layout, state: State, history: int) -> None:
     """Take a history out of memory, with all its partials."""
     row, control = state.histories[history], state.control

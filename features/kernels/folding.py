@@ -10,7 +10,7 @@ import numpy as np
 from features.columns import MISSING
 from features.kernels.arena import locate
 from features.kernels.index import find_partial
-from features.kernels.jit import kernel
+from features.kernels.jit import part
 from features.kernels.layout import (
     NEVER_MS,
     Control,
@@ -34,7 +34,7 @@ from features.kernels.tiles import (
 LAST_EVENT = np.iinfo(np.int64).max  # no event of its time stands behind it
 
 
-@kernel
+@part
 def has_room(layout: Layout, state: State, entity: int, history: int) -> bool:
     """Say whether the pool has room for all tiles that a history may still need.
 
@@ -56,7 +56,7 @@ def has_room(layout: Layout, state: State, entity: int, history: int) -> bool:
     return bool(state.control[Control.POOL_USED] + words <= len(state.pool))
 
 
-@kernel
+@part
 def _new_block(layout: Layout, state: State, entity: int) -> int:
     words = layout.entities[entity, EntityField.TILE_WORDS]
     block = take(state.pool, state.pool_free, state.control, words)
@@ -64,7 +64,7 @@ def _new_block(layout: Layout, state: State, entity: int) -> int:
     return int(block)
 
 
-@kernel
+@part
 def begin_tiles(layout: Layout, state: State, entity: int, history: int) -> None:
     """Give a history tiles: what it dropped before is not in them.
 
@@ -84,7 +84,7 @@ def begin_tiles(layout: Layout, state: State, entity: int, history: int) -> None
         partial = state.partials[partial, PartialField.NEXT]
 
 
-@kernel
+@part
 def end_tiles(layout: Layout, state: State, entity: int, history: int) -> None:
     """Give back all memory of a history's tiles."""
     words = layout.entities[entity, EntityField.TILE_WORDS]
@@ -99,7 +99,7 @@ def end_tiles(layout: Layout, state: State, entity: int, history: int) -> None:
         state.histories[history, HistoryField.TILES] = -1
 
 
-@kernel
+@part
 def part_block(layout: Layout, state: State, entity: int, history: int, partial: int) -> int:
     """Return the tiles of one part of a history that has tiles; they begin empty."""
     if not layout.entities[entity, EntityField.SHARED]:
@@ -109,7 +109,7 @@ def part_block(layout: Layout, state: State, entity: int, history: int, partial:
     return int(state.partials[partial, PartialField.TILES])
 
 
-@kernel
+@part
 def raise_floor(state: State, history: int, ts_ms: int, event: int) -> None:
     """Note that an event was dropped, and with it all that stand before it."""
     own = state.histories[history]
@@ -123,7 +123,7 @@ def raise_floor(state: State, history: int, ts_ms: int, event: int) -> None:
     own[HistoryField.FLOOR_TS] = max(own[HistoryField.FLOOR_TS], ts_ms)
 
 
-@kernel
+@part
 def doubtful_count(state: State, history: int) -> int:
     """Return how many events stand before, or in the place of, one that was dropped.
 
@@ -150,7 +150,7 @@ def doubtful_count(state: State, history: int) -> int:
     return int(position + there)
 
 
-@kernel
+@part
 def fold_event(
     layout: Layout, state: State, entity: int, history: int, partial: int, rows: Table,
     at: int, capacity: int, doubtful: bool,
@@ -184,7 +184,7 @@ def fold_event(
             enter_tile(pool, series, number, tiles, ts_ms, value, doubtful)
 
 
-@kernel
+@part
 def fold_oldest(layout: Layout, state: State, entity: int, history: int, last: int) -> None:
     """Fold the oldest `last` events of a history; the pool has room for all tiles."""
     begin_tiles(layout, state, entity, history)
@@ -205,7 +205,7 @@ def fold_oldest(layout: Layout, state: State, entity: int, history: int, last: i
         )  # fmt: skip
 
 
-@kernel
+@part
 def merge_part(layout: Layout, state: State, entity: int, history: int, partial: int) -> None:
     """Add the tiles of one part of a shared history, which were just loaded, to those of all."""
     part = state.partials[partial, PartialField.TILES]

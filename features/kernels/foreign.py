@@ -17,7 +17,7 @@ from features.columns import MISSING, Cells
 from features.kernels.arena import allocate, capacity_for, find_event, recount, release
 from features.kernels.folding import LAST_EVENT, raise_floor
 from features.kernels.index import add_partial, find, find_partial, owner_code, tables_full
-from features.kernels.jit import kernel
+from features.kernels.jit import kernel, part
 from features.kernels.lacking import clear_lacking
 from features.kernels.layout import (
     ASKED,
@@ -52,7 +52,7 @@ class Seen(IntEnum):
     UNREAD = 2  # the other processes' parts have not come yet
 
 
-@kernel
+@part
 def _stored_value(data: Bytes, at: int, source: Table, column: int) -> int:
     """Return a column of the stored row at `at`."""
     if source[column, 0] < 0:
@@ -60,7 +60,7 @@ def _stored_value(data: Bytes, at: int, source: Table, column: int) -> int:
     return get_cell(data, at + source[column, 0], source[column, 1])
 
 
-@kernel
+@part
 def _compare(state: State, own: Table, i: int, data: Bytes, at: int) -> int:
     """Return whether event `i` of the block stands before (-1) or after (1) the stored row."""
     start = own[HistoryField.START]
@@ -74,7 +74,7 @@ def _compare(state: State, own: Table, i: int, data: Bytes, at: int) -> int:
     return 0
 
 
-@kernel
+@part
 def _alike_count(
     state: State,
     own: Table,
@@ -104,7 +104,7 @@ def _alike_count(
     return alike
 
 
-@kernel
+@part
 def _append(
     layout: Layout, state: State, history: int, partial: int, data: Bytes, at: int, source: Table
 ) -> None:
@@ -135,7 +135,7 @@ def _append(
         invalidate(state.histories, state.pool, history)
 
 
-@kernel
+@part
 def _union_count(
     state: State,
     own: Table,
@@ -159,7 +159,7 @@ def _union_count(
     return total + row_count - j
 
 
-@kernel
+@part
 def _fill(
     layout: Layout,
     state: State,
@@ -216,7 +216,7 @@ def _fill(
         raise_floor(state, history, floor_ts, LAST_EVENT)
 
 
-@kernel
+@part
 def _rebuild(
     layout: Layout,
     state: State,
@@ -259,7 +259,7 @@ def _rebuild(
     return True
 
 
-@kernel
+@part
 def _foreign_partial(state: State, history: int, partition: int) -> int:
     """Return the partial of a foreign partition, added at the chain's end if need be.
 
@@ -281,7 +281,7 @@ def _foreign_partial(state: State, history: int, partition: int) -> int:
     return partial
 
 
-@kernel
+@part
 def _take_one(
     layout: Layout,
     form: Form,

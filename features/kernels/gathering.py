@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.columns import MISSING, Cells
-from features.kernels.jit import kernel
+from features.kernels.jit import part
 from features.kernels.layout import (
     Control,
     FamilyField,
@@ -20,7 +20,7 @@ from features.kernels.terms import qualifies
 from features.plan import Aggregate
 
 
-@kernel
+@part
 def _gather(
     arena: Table,
     start: int,
@@ -55,7 +55,7 @@ def _gather(
     return total
 
 
-@kernel
+@part
 def _mask(count: int) -> int:
     """Return the mask of a hash set that stays at most half full."""
     size = 4
@@ -64,7 +64,7 @@ def _mask(count: int) -> int:
     return size - 1
 
 
-@kernel
+@part
 def _place(table: Table, mask: int, value: int, generation: int) -> int:
     """Return where a value stands in a hash set, or the free place where it belongs."""
     x = np.uint64(value) * np.uint64(0x9E3779B97F4A7C15)
@@ -74,7 +74,7 @@ def _place(table: Table, mask: int, value: int, generation: int) -> int:
     return int(np.int64(at))
 
 
-@kernel
+@part
 def _distinct(values: Table, first: int, total: int, table: Table, generation: int) -> int:
     """Count different values with a hash set that is never cleared, only stamped."""
     mask, count = _mask(total - first), 0
@@ -87,7 +87,7 @@ def _distinct(values: Table, first: int, total: int, table: Table, generation: i
     return count
 
 
-@kernel
+@part
 def _is_top(
     values: Table,
     first: int,
@@ -116,7 +116,7 @@ def _is_top(
     return 1.0 if top == wanted else 0.0
 
 
-@kernel
+@part
 def _gather_windows(
     layout: Layout,
     arena: Table,
@@ -154,7 +154,7 @@ def _gather_windows(
     return total
 
 
-@kernel
+@part
 def accumulate(
     layout: Layout,
     arena: Table,

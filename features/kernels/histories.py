@@ -7,7 +7,7 @@ from features.columns import MISSING, SLOT_KINDS, Cell, Cells, Kind
 from features.kernels.arena import find_event, insert_at, rank
 from features.kernels.beyond import look_beyond
 from features.kernels.index import find, find_partial, owner_code, touch
-from features.kernels.jit import inlined, kernel
+from features.kernels.jit import inlined, kernel, part
 from features.kernels.keeping import keep_values, recall_kept
 from features.kernels.lacking import note_lacking
 from features.kernels.layout import (
@@ -167,24 +167,21 @@ def _enter(
         if key == MISSING:
             continue
         if entities[entity, EntityField.KIND] != kind:
-            current[CurrentField.HISTORY] = _find(layout, state, entity, key, partition)
+            current[CurrentField.HISTORY] = find_resident(layout, state, entity, key, partition)
             continue
-        history, position, inserted = _take_event(
-            entities, layout.kept, layout.event_cap, state.lookup, state.histories,
-            state.partials, state.dirty, control, state.arena, state.pool, entity, key, cells, row,
-            partition,
-        )  # fmt: skip
-        if history < 0:
-            control[Control.ENTITY] = entity
-            ts_ms, event = cells[Cell.TS_MS, row], cells[Cell.EVENT_ID, row]
-            need = prepare(layout, state, entity, key, partition, ts_ms, event)
-            if need != Need.NOTHING:
-                return need
+        ts_ms, event = cells[Cell.TS_MS, row], cells[Cell.EVENT_ID, row]
+        history, position, inserted = -1, -1, False
+        while history < 0:
             history, position, inserted = _take_event(
                 entities, layout.kept, layout.event_cap, state.lookup, state.histories,
                 state.partials, state.dirty, control, state.arena, state.pool, entity, key, cells,
                 row, partition,
             )  # fmt: skip
+            if history < 0:
+                control[Control.ENTITY] = entity
+                need = prepare(layout, state, entity, key, partition, ts_ms, event)
+                if need != Need.NOTHING:
+                    return need
         current[CurrentField.HISTORY] = history
         current[CurrentField.POSITION] = position
         current[CurrentField.INSERTED] = inserted
@@ -246,12 +243,13 @@ def _take_event(
 
 
 @kernel
-def _find(layout: Layout, state: State, entity: int, key: int, partition: int) -> int:
+def find_resident(layout: Layout, state: State, entity: int, key: int, partition: int) -> int:
+    """Return the row of an entity's history, or -1 where it isn't in memory."""
     owner = owner_code(layout.entities, entity, partition)
     return int(find(state.lookup, state.histories, key, owner))
 
 
-@kernel
+@part
 def _find_labelled(
     layout: Layout, state: State, cells: Cells, row: int, partition: int
 ) -> tuple[int, int]:
@@ -259,7 +257,7 @@ def _find_labelled(
     key, event = cells[Cell.CUSTOMER_ID, row], cells[Cell.EVENT_ID, row]
     if key == MISSING or event == MISSING:
         return -1, -1
-    history = _find(layout, state, layout.customer, key, partition)
+    history = find_resident(layout, state, layout.customer, key, partition)
     if history < 0:
         return -1, -1
     own = state.histories[history]
@@ -270,7 +268,7 @@ def _find_labelled(
     return history, position
 
 
-@kernel
+@part
 def _other_key(layout: Layout, state: State, history: int, position: int, entity: int) -> int:
     """Return the key of another entity of a customer's event, MISSING where it needs no label."""
     column = layout.entities[entity, EntityField.LABEL_KEY]
@@ -283,7 +281,7 @@ def _other_key(layout: Layout, state: State, history: int, position: int, entity
     return int(state.arena[at])
 
 
-@kernel
+@part
 def _set_label(
     layout: Layout,
     state: State,
@@ -317,7 +315,7 @@ def _set_label(
     touch(state.partials, state.dirty, state.control, partial, changed_from)
 
 
-@kernel
+@part
 def _take_label(layout: Layout, state: State, cells: Cells, row: int, partition: int) -> None:
     """Set a label in the customer's history and wherever else slots depend on it."""
     label = cells[Cell.LABEL, row]
@@ -332,7 +330,7 @@ def _take_label(layout: Layout, state: State, cells: Cells, row: int, partition:
         key = _other_key(layout, state, history, position, entity)
         if key == MISSING:
             continue
-        other = _find(layout, state, entity, key, partition)
+        other = find_resident(layout, state, entity, key, partition)
         if other < 0:
             continue
         own = state.histories[other]
@@ -344,7 +342,7 @@ def _take_label(layout: Layout, state: State, cells: Cells, row: int, partition:
             _set_label(layout, state, entity, other, at, label, partition)
 
 
-@kernel
+@part
 def _concerns(layout: Layout, kind: int, entity: int) -> bool:
     """Say whether a row of a kind enters an entity's history or has slots over it."""
     own = layout.entities[entity]
@@ -354,12 +352,12 @@ def _concerns(layout: Layout, kind: int, entity: int) -> bool:
     return bool(asked and _SLOT_KINDS >> kind & 1)
 
 
-@kernel
+@part
 def _note_absent(
     layout: Layout, state: State, entity: int, key: int, partition: int, absent: Table, count: int
 ) -> int:
     """Append an entity to `absent` unless it is resident; returns the new count."""
-    if key == MISSING or _find(layout, state, entity, key, partition) >= 0:
+    if key == MISSING or find_resident(layout, state, entity, key, partition) >= 0:
         return count
     absent[count, 0] = entity
     absent[count, 1] = key

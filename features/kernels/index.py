@@ -6,7 +6,7 @@ references, atomically, for each array of a tuple at each call, which came to 1 
 
 import numpy as np
 
-from features.kernels.jit import inlined, kernel
+from features.kernels.jit import inlined, kernel, part
 from features.kernels.layout import (
     FREE_ROW,
     NEVER_MS,
@@ -50,7 +50,7 @@ def find(lookup: Table, histories: Table, key: int, owner: int) -> int:
     return -1
 
 
-@kernel
+@part
 def _place(lookup: Table, key: int, owner: int, history: int) -> None:
     at = home_of(lookup, key, owner)
     while lookup[at, 1]:
@@ -59,7 +59,7 @@ def _place(lookup: Table, key: int, owner: int, history: int) -> None:
     lookup[at, 1] = history + 1
 
 
-@kernel
+@part
 def remove(lookup: Table, histories: Table, history: int) -> None:
     """Take a history out of the index; what stands behind it moves up, so that no gap stays."""
     last = lookup.shape[0] - 1
@@ -80,7 +80,7 @@ def remove(lookup: Table, histories: Table, history: int) -> None:
     lookup[gap, 1] = 0
 
 
-@kernel
+@part
 def tables_full(state: State) -> bool:
     """Say whether there may be no room for one more history and one more partial."""
     control = state.control
@@ -93,7 +93,7 @@ def tables_full(state: State) -> bool:
     return bool(no_history or no_partial or (count - free) * 10 >= state.lookup.shape[0] * 6)
 
 
-@kernel
+@part
 def add(state: State, key: int, owner: int) -> int:
     """Add an empty history of `key`, which must have none; there must be room."""
     history = int(state.control[Control.FREE_HISTORY]) - 1
@@ -130,7 +130,7 @@ def rebuild(state: State) -> None:
             _place(state.lookup, row[HistoryField.KEY], row[HistoryField.OWNER], history)
 
 
-@kernel
+@part
 def find_partial(histories: Table, partials: Table, history: int, partition: int) -> int:
     """Return the partial of `partition`, or -1."""
     partial = int(histories[history, HistoryField.PARTIAL])
@@ -139,7 +139,7 @@ def find_partial(histories: Table, partials: Table, history: int, partition: int
     return partial
 
 
-@kernel
+@part
 def add_partial(state: State, history: int, partition: int) -> int:
     """Add an empty partial, of which nothing is stored yet; there must be room."""
     partial = int(state.control[Control.FREE_PARTIAL]) - 1
@@ -166,7 +166,7 @@ def add_partial(state: State, history: int, partition: int) -> int:
     return partial
 
 
-@kernel
+@part
 def touch(partials: Table, dirty: Table, control: Table, partial: int, changed_from: int) -> None:
     """Note that a partial's events from `changed_from` on must be stored."""
     if not partials[partial, PartialField.DIRTY]:

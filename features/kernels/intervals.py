@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from features.kernels.jit import inlined, kernel
+from features.kernels.jit import inlined, part
 from features.kernels.layout import Table
 from features.kernels.moments import add_sums, standard_deviation
 from features.kernels.tiles import CERTAIN, UNCERTAIN, PartField
@@ -39,7 +39,7 @@ def _rounding(parts: Table) -> float:
     return 0.0 if size < WHOLE_MAX else size * ROUNDING
 
 
-@kernel
+@part
 def _highest_sum(parts: Table, sign: float) -> float:
     """Return the highest sum of the window's values, each times `sign` (1 or -1)."""
     part = parts[UNCERTAIN]
@@ -59,14 +59,14 @@ def _highest_sum(parts: Table, sign: float) -> float:
     return found + sign * float(parts[CERTAIN, PartField.SUM])
 
 
-@kernel
+@part
 def sum_interval(parts: Table) -> tuple[float, float]:
     """Return the lowest and highest sum."""
     slack = _rounding(parts)
     return -_highest_sum(parts, -1.0) - slack, _highest_sum(parts, 1.0) + slack
 
 
-@kernel
+@part
 def _highest_mean(parts: Table, sign: float) -> float:
     """Return the highest mean of the window's values, each times `sign` (1 or -1).
 
@@ -89,7 +89,7 @@ def _highest_mean(parts: Table, sign: float) -> float:
     return found
 
 
-@kernel
+@part
 def mean_interval(parts: Table) -> tuple[float, float]:
     """Return the lowest and highest mean of a window that isn't empty."""
     low, high = -_highest_mean(parts, -1.0), _highest_mean(parts, 1.0)
@@ -98,7 +98,7 @@ def mean_interval(parts: Table) -> tuple[float, float]:
     return low - slack, high + slack
 
 
-@kernel
+@part
 def std_interval(parts: Table) -> tuple[float, float]:
     """Return the lowest and highest standard deviation of a window that isn't empty.
 
@@ -129,7 +129,7 @@ def std_interval(parts: Table) -> tuple[float, float]:
     return max(low - slack, 0.0), high + slack
 
 
-@kernel
+@part
 def most_interval(parts: Table) -> tuple[float, float]:
     """Return the lowest and highest maximum of a window that isn't empty."""
     certain, uncertain = parts[CERTAIN, PartField.MOST], parts[UNCERTAIN]
@@ -137,7 +137,7 @@ def most_interval(parts: Table) -> tuple[float, float]:
     return float(low), float(max(certain, uncertain[PartField.MOST]))
 
 
-@kernel
+@part
 def least_interval(parts: Table) -> tuple[float, float]:
     """Return the lowest and highest minimum of a window that isn't empty."""
     certain, uncertain = parts[CERTAIN, PartField.LEAST], parts[UNCERTAIN]

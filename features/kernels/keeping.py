@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.columns import MISSING, Cell, Cells
-from features.kernels.jit import kernel
+from features.kernels.jit import part
 from features.kernels.layout import (
     CurrentField,
     EntityField,
@@ -21,7 +21,7 @@ UNITS_MAX = float(1 << 51)  # a value beyond so many units isn't kept: float64 h
 _FIRST = len(Cell)  # the cell of the first kept value
 
 
-@kernel
+@part
 def recall_kept(layout: Layout, state: State, scratch: Scratch, cells: Cells, row: int) -> int:
     """Set a row's kept values as stored, where its event was there before the row.
 
@@ -42,7 +42,7 @@ def recall_kept(layout: Layout, state: State, scratch: Scratch, cells: Cells, ro
     return settled
 
 
-@kernel
+@part
 def _write_kept(layout: Layout, state: State, scratch: Scratch, cells: Cells, row: int) -> None:
     """Copy a row's kept values to the histories in which its event has just been inserted."""
     entities = layout.entities
@@ -59,7 +59,7 @@ def _write_kept(layout: Layout, state: State, scratch: Scratch, cells: Cells, ro
                 own[HistoryField.KNOWN] |= np.int64(1) << column
 
 
-@kernel
+@part
 def keep_values(
     layout: Layout,
     state: State,

@@ -9,7 +9,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from features.kernels.jit import kernel
+from features.kernels.jit import part
 from features.kernels.layout import NEVER_MS, HistoryField, Table
 
 
@@ -21,14 +21,14 @@ class ReadField(IntEnum):
     SPAN_MS = 2  # window and delay together: how far it looks back
 
 
-@kernel
+@part
 def note_lacking_column(own: Table, column: int, newest_ts: int) -> None:
     """Note that some events up to `newest_ts` lack a column."""
     own[HistoryField.LACKING] |= np.int64(1) << column
     own[HistoryField.LACKING_TS] = max(own[HistoryField.LACKING_TS], newest_ts)
 
 
-@kernel
+@part
 def clear_lacking(own: Table) -> None:
     """Forget what is lacking once all such events were dropped: the floor then says as much."""
     if own[HistoryField.LACKING] and own[HistoryField.FLOOR_TS] >= own[HistoryField.LACKING_TS]:
@@ -36,7 +36,7 @@ def clear_lacking(own: Table) -> None:
         own[HistoryField.LACKING_TS] = NEVER_MS
 
 
-@kernel
+@part
 def note_lacking(
     reads: Table,
     histories: Table,

@@ -9,7 +9,7 @@ from features.columns import MISSING, Cell
 from features.kernels.arena import allocate, capacity_for, recount, release
 from features.kernels.folding import has_room
 from features.kernels.index import add, add_partial, find, find_partial, owner_code, tables_full
-from features.kernels.jit import kernel
+from features.kernels.jit import kernel, part
 from features.kernels.lacking import clear_lacking, note_lacking_column
 from features.kernels.layout import (
     CAPACITY_MIN,
@@ -75,18 +75,18 @@ class Fault(IntEnum):
     TILES = 7
 
 
-@kernel
+@part
 def _bitmap(data: Bytes, at: int) -> int:
     """Return the bitmap of the standard cells that a blob keeps."""
     return get_word(data, at + 8 * Head.CELLS) & (LABELLED - 1)
 
 
-@kernel
+@part
 def _value_count(data: Bytes, at: int) -> int:
     return (get_word(data, at + 8 * Head.CELLS) >> VALUE_COUNT_SHIFT) & 0xFF
 
 
-@kernel
+@part
 def _row_bytes(form: Form, bitmap: int, value_count: int) -> int:
     row_bytes = WIDE_BYTES * value_count
     for cell in range(form.cell_bytes.shape[0]):
@@ -94,14 +94,14 @@ def _row_bytes(form: Form, bitmap: int, value_count: int) -> int:
     return row_bytes
 
 
-@kernel
+@part
 def _capacity(data: Bytes, at: int) -> int:
     """Return the capacity that a blob tells, 0 where that can't be one."""
     size_class = (get_word(data, at + 8 * Head.LACKING) >> COLUMN_BITS) & 0xFF
     return 1 << size_class if size_class < SIZE_CLASS_COUNT else 0
 
 
-@kernel
+@part
 def fault(form: Form, data: Bytes, start: int, end: int) -> int:
     """Return what is wrong with the blob in `data[start:end]` (a Fault)."""
     if end - start < HEAD_BYTES or get_word(data, start) & ((1 << MAGIC_BITS) - 1) != MAGIC:
@@ -146,7 +146,7 @@ def first_fault(form: Form, data: Bytes, items: Table) -> tuple[int, int]:
     return -1, Fault.NONE.value
 
 
-@kernel
+@part
 def _is_same_form(layout: Layout, form: Form, entity: int, data: Bytes, at: int) -> bool:
     """Say whether a blob keeps exactly what the plan keeps of this entity."""
     if get_word(data, at + 8 * Head.CELLS) & ~FOLDED != form.entities[entity, FormField.CELLS]:
@@ -161,7 +161,7 @@ def _is_same_form(layout: Layout, form: Form, entity: int, data: Bytes, at: int)
     return True
 
 
-@kernel
+@part
 def _find_cell(form: Form, data: Bytes, at: int, cell: int) -> tuple[int, int, int]:
     """Return column, byte and shift of a standard cell in a stored row; column -1 without it."""
     bitmap = _bitmap(data, at)
@@ -180,7 +180,7 @@ def _find_cell(form: Form, data: Bytes, at: int, cell: int) -> tuple[int, int, i
     return column, offset, 64 - 8 * form.cell_bytes[cell]
 
 
-@kernel
+@part
 def _find_value(form: Form, data: Bytes, at: int, fingerprint: int) -> tuple[int, int, int]:
     """Return column, byte and shift of a kept value in a stored row; column -1 without it."""
     bitmap, value_count = _bitmap(data, at), _value_count(data, at)
@@ -191,7 +191,7 @@ def _find_value(form: Form, data: Bytes, at: int, fingerprint: int) -> tuple[int
     return -1, 0, 0
 
 
-@kernel
+@part
 def map_columns(
     layout: Layout, form: Form, own: Table, data: Bytes, item: Table, source: Table, stored: int
 ) -> None:
@@ -225,7 +225,7 @@ def map_columns(
         note_lacking_column(own, _LABEL_COLUMN, newest_ts)
 
 
-@kernel
+@part
 def rows_of(form: Form, data: Bytes, at: int, end: int) -> tuple[int, int]:
     """Return where a sound blob's rows begin, and how many bytes each takes."""
     value_count = _value_count(data, at)
@@ -234,7 +234,7 @@ def rows_of(form: Form, data: Bytes, at: int, end: int) -> tuple[int, int]:
     return first, _row_bytes(form, _bitmap(data, at), value_count)
 
 
-@kernel
+@part
 def _takes_stored(
     state: State, own: Table, tags: int, i: int, data: Bytes, at: int, partition: int
 ) -> bool:
@@ -251,7 +251,7 @@ def _takes_stored(
     return bool(partition > state.arena[tags + i])
 
 
-@kernel
+@part
 def _merge(
     layout: Layout,
     state: State,
@@ -298,7 +298,7 @@ def _merge(
     return i + 1, j + 1
 
 
-@kernel
+@part
 def note_capacity(state: State, history: int) -> None:
     """Have every own part tell the history's capacity with its next change: it has grown.
 
@@ -311,7 +311,7 @@ def note_capacity(state: State, history: int) -> None:
         partial = state.partials[partial, PartialField.NEXT]
 
 
-@kernel
+@part
 def _adopt(
     layout: Layout,
     form: Form,

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from features.kernels.jit import kernel
+from features.kernels.jit import part
 from features.kernels.layout import Table
 
 MILLIONTHS = 1_000_000
 _EXACT_MAX = (1 << 63) // MILLIONTHS - 1  # larger whole numbers have no millionths in 64 bits
 
 
-@kernel
+@part
 def _select(values: Table, count: int, rank: int) -> None:
     """Move the value of a rank to its place, nothing larger before it, nothing smaller behind.
 
@@ -38,7 +38,7 @@ def _select(values: Table, count: int, rank: int) -> None:
             high = j
 
 
-@kernel
+@part
 def quantile(values: Table, count: int, share: int) -> float:
     """Return the quantile of `values[:count]` at `share` millionths; NaN of nothing.
 

@@ -4,13 +4,13 @@ import numpy as np
 
 from features.columns import MISSING
 from features.kernels.folding import fold_event, fold_oldest, raise_floor
-from features.kernels.jit import kernel
+from features.kernels.jit import part
 from features.kernels.layout import EntityField, HistoryField, Layout, State, Table
 from features.kernels.packing import Bytes, get_cell, get_word
 from features.kernels.stored import EVENT_OFFSET, TS_SHIFT
 
 
-@kernel
+@part
 def fold_rest(
     layout: Layout, state: State, entity: int, history: int, partial: int, data: Bytes,
     source: Table, first: int, row_bytes: int, old: int, stored: int, decoded: Table,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from features.kernels.jit import inlined, kernel
+from features.kernels.jit import inlined, part
 from features.kernels.layout import NEVER_MS, HistoryField, Layout, Scratch, State, Table
 from features.kernels.moments import add_sums
 from features.kernels.tiles import (
@@ -23,7 +23,7 @@ from features.kernels.tiles import (
 _MOST = np.iinfo(np.int64).max
 
 
-@kernel
+@part
 def clear_part(sums: Table) -> None:
     """Make a row of `Scratch.parts` the sums of no event."""
     sums[:] = 0
@@ -33,7 +33,7 @@ def clear_part(sums: Table) -> None:
     sums[PartField.MOST_LEAST] = _MOST
 
 
-@kernel
+@part
 def is_complete(layout: Layout, state: State, history: int, number: int, edge_ms: int) -> bool:
     """Say whether a series tells of all events later than `edge_ms` that were dropped.
 
@@ -86,7 +86,7 @@ def share_inside(pool: Table, at: int, edge_ms: int, end_ms: int) -> float:
     return float(inside / np.float64(max(last_ts - first_ts, 1)))
 
 
-@kernel
+@part
 def _add_tile(pool: Table, at: int, sums: Table) -> None:
     sums[PartField.COUNT] += pool[at + TileField.COUNT]
     sums[PartField.SUM] += pool[at + TileField.SUM]
@@ -98,7 +98,7 @@ def _add_tile(pool: Table, at: int, sums: Table) -> None:
     sums[PartField.MOST] = max(sums[PartField.MOST], pool[at + TileField.MOST])
 
 
-@kernel
+@part
 def _guess_tile(scratch: Scratch, pool: Table, at: int, share: float) -> None:
     guess = scratch.guess
     squares = float(np.uint64(pool[at + TileField.SQUARES])) * 2.0**64
@@ -111,7 +111,7 @@ def _guess_tile(scratch: Scratch, pool: Table, at: int, share: float) -> None:
         guess[GuessField.MOST] = max(guess[GuessField.MOST], pool[at + TileField.MOST])
 
 
-@kernel
+@part
 def add_overlaps(
     layout: Layout, state: State, scratch: Scratch, tiles: int, number: int, edge_ms: int,
     end_ms: int,

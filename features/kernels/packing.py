@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.columns import MISSING
-from features.kernels.jit import kernel
+from features.kernels.jit import part
 
 Bytes = NDArray[np.uint8]
 SLACK_BYTES = 8
 
 
-@kernel
+@part
 def put_word(data: Bytes, at: int, value: int) -> None:
     """Write eight bytes from `at` on."""
     word, to = np.uint64(value), np.uint64(at)
@@ -23,7 +23,7 @@ def put_word(data: Bytes, at: int, value: int) -> None:
         data[to + np.uint64(i)] = np.uint8(byte)
 
 
-@kernel
+@part
 def get_word(data: Bytes, at: int) -> int:
     """Return the eight bytes from `at` on."""
     word, first = np.uint64(0), np.uint64(at)
@@ -32,7 +32,7 @@ def get_word(data: Bytes, at: int) -> int:
     return int(np.int64(word))
 
 
-@kernel
+@part
 def put_cell(data: Bytes, at: int, shift: int, value: int) -> None:
     """Write a cell of 64 - `shift` bits that holds `value`; what follows it is overwritten.
 
@@ -41,7 +41,7 @@ def put_cell(data: Bytes, at: int, shift: int, value: int) -> None:
     put_word(data, at, MISSING >> shift if value == MISSING else value)
 
 
-@kernel
+@part
 def get_cell(data: Bytes, at: int, shift: int) -> int:
     """Return the cell of 64 - `shift` bits at `at`."""
     value = (get_word(data, at) << shift) >> shift

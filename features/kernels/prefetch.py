@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from features.columns import MISSING, Cell, Cells, Kind
 from features.kernels.index import find, home_of, owner_code
-from features.kernels.jit import inlined, kernel
+from features.kernels.jit import inlined, part
 from features.kernels.layout import (
     EntityField,
     HistoryField,
@@ -97,7 +97,7 @@ def _ask_leaving(layout: Layout, state: State, entity: int, history: int, ts_ms:
         at += 2
 
 
-@kernel
+@part
 def ask_for_rows(
     layout: Layout,
     state: State,

@@ -5,7 +5,7 @@ import numpy as np
 from features.columns import MISSING, Cell, Cells
 from features.kernels.arena import find_event, later_than
 from features.kernels.index import find, owner_code
-from features.kernels.jit import kernel
+from features.kernels.jit import part
 from features.kernels.layout import (
     CurrentField,
     EntityField,
@@ -17,7 +17,7 @@ from features.kernels.layout import (
 )
 
 
-@kernel
+@part
 def _newest_of(
     arena: Table, start: int, capacity: int, count: int, ts_ms: int, horizon_ms: int, event: int
 ) -> int:
@@ -31,7 +31,7 @@ def _newest_of(
     return found - start - capacity if found >= 0 else -1
 
 
-@kernel
+@part
 def stored_time(layout: Layout, state: State, cells: Cells, row: int, partition: int) -> int:
     """Return the time under which the customer's history holds a row's event, or MISSING."""
     key, event = cells[Cell.CUSTOMER_ID, row], cells[Cell.EVENT_ID, row]
@@ -50,7 +50,7 @@ def stored_time(layout: Layout, state: State, cells: Cells, row: int, partition:
     return MISSING if position < 0 else int(state.arena[start + position])
 
 
-@kernel
+@part
 def find_stored(
     layout: Layout,
     state: State,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.columns import MISSING, Cell, Cells, Kind, LabelCode
-from features.kernels.jit import inlined, kernel
+from features.kernels.jit import inlined, kernel, part
 from features.kernels.numbers import UNSURE, decimal, integer, micro
 from features.kernels.siphash import siphash_one
 from features.kernels.words import Bytes, plain_until, word_at
@@ -276,7 +276,7 @@ def _decided(data: Bytes, position: int, frame: int, fields: Table, words: Table
     return int(kind) if frame in (kind, UNDECIDED) else UNSURE
 
 
-@kernel
+@part
 def _record(
     data: Bytes,
     start: int,

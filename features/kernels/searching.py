@@ -4,13 +4,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.columns import MISSING
-from features.kernels.jit import kernel
+from features.kernels.jit import part
 from features.kernels.layout import FamilyField, MemberField, Table
 from features.kernels.terms import qualifies
 from features.plan import Aggregate
 
 
-@kernel
+@part
 def _newest(
     arena: Table,
     start: int,
@@ -38,7 +38,7 @@ def _newest(
     return -1
 
 
-@kernel
+@part
 def search(
     arena: Table,
     start: int,

@@ -10,7 +10,7 @@ from enum import IntEnum
 import numpy as np
 
 from features.kernels.folding import LAST_EVENT, begin_tiles, merge_part, part_block, raise_floor
-from features.kernels.jit import kernel
+from features.kernels.jit import part
 from features.kernels.layout import (
     NEVER_MS,
     EntityField,
@@ -57,7 +57,7 @@ SECTION_HEAD_BYTES = int(8 * SectionField.SERIES_COUNT)  # what is overwritten i
 SERIES_WORDS = len(StoredSeriesField)
 
 
-@kernel
+@part
 def _own_block(layout: Layout, state: State, entity: int, history: int, partial: int) -> int:
     """Return the tiles of one part, -1 where it has none."""
     if layout.entities[entity, EntityField.SHARED]:
@@ -65,7 +65,7 @@ def _own_block(layout: Layout, state: State, entity: int, history: int, partial:
     return int(state.histories[history, HistoryField.TILES])
 
 
-@kernel
+@part
 def _held(layout: Layout, state: State, number: int, block: int) -> int:
     """Return the bitmap of a series' tiles that hold something."""
     bits = int(np.int64(0))
@@ -75,7 +75,7 @@ def _held(layout: Layout, state: State, number: int, block: int) -> int:
     return bits
 
 
-@kernel
+@part
 def section_bytes(layout: Layout, state: State, entity: int, history: int, partial: int) -> int:
     """Return how long a part's section is, 0 where its history has no tiles."""
     if state.histories[history, HistoryField.TILES] < 0:
@@ -91,7 +91,7 @@ def section_bytes(layout: Layout, state: State, entity: int, history: int, parti
     return 8 * words
 
 
-@kernel
+@part
 def pack_section_head(state: State, history: int, packed: Bytes, at: int) -> int:
     """Write what a section may have overwritten in place; returns the byte after it."""
     tiles = state.histories[history, HistoryField.TILES]
@@ -102,7 +102,7 @@ def pack_section_head(state: State, history: int, packed: Bytes, at: int) -> int
     return at + SECTION_HEAD_BYTES
 
 
-@kernel
+@part
 def pack_section(
     layout: Layout, state: State, entity: int, history: int, partial: int, packed: Bytes, at: int
 ) -> int:
@@ -132,20 +132,20 @@ def pack_section(
     return at
 
 
-@kernel
+@part
 def _stored_words(bits: int) -> int:
     """Return how many words of tiles a stored series has."""
     each = TILE_WORDS + (HASHES_COUNT if bits & _SKETCHED else 0)
     return bit_count(bits & _TILE_BITS) * each
 
 
-@kernel
+@part
 def is_folded(data: Bytes, start: int) -> bool:
     """Say whether a stored part has a section."""
     return bool(get_word(data, start + 8 * Head.CELLS) & FOLDED)
 
 
-@kernel
+@part
 def stored_section_bytes(data: Bytes, start: int, at: int, end: int) -> int:
     """Return how long the section at `at` of the part in `data[start:end]` is.
 
@@ -167,7 +167,7 @@ def stored_section_bytes(data: Bytes, start: int, at: int, end: int) -> int:
     return int(at - first)
 
 
-@kernel
+@part
 def _take_series(
     layout: Layout, state: State, entity: int, block: int, data: Bytes, at: int
 ) -> int:
@@ -194,7 +194,7 @@ def _take_series(
     return -1
 
 
-@kernel
+@part
 def _take_all_series(
     layout: Layout, state: State, entity: int, history: int, partial: int, data: Bytes, at: int,
     stored_floor_ts: int,
@@ -224,7 +224,7 @@ def _take_all_series(
         state.partials[partial, PartialField.WHOLE] = 1
 
 
-@kernel
+@part
 def take_section(
     layout: Layout, state: State, entity: int, history: int, partial: int, data: Bytes,
     start: int, at: int,

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from features.columns import MISSING
-from features.kernels.jit import kernel
+from features.kernels.jit import part
 from features.kernels.layout import FamilyField, Table
 from features.kernels.terms import qualifies
 
@@ -13,7 +13,7 @@ _DAY_MS = 86_400_000.0
 _SPLITTER = 134_217_729.0  # 2**27 + 1
 
 
-@kernel
+@part
 def gather_timed(
     arena: Table,
     start: int,
@@ -40,7 +40,7 @@ def gather_timed(
     return total
 
 
-@kernel
+@part
 def ewma(values: Table, times: Table, first: int, total: int, half_life_ms: int) -> float:
     """Return the mean, each value weighted by 0.5 ** (age / half-life); NaN of nothing.
 
@@ -58,7 +58,7 @@ def ewma(values: Table, times: Table, first: int, total: int, half_life_ms: int)
     return weighted / weights if total > first else np.nan
 
 
-@kernel
+@part
 def _times_exactly(a: float, b: float) -> tuple[float, float]:
     """Return the rounded product and its error (Dekker 1971)."""
     product = a * b
@@ -70,7 +70,7 @@ def _times_exactly(a: float, b: float) -> tuple[float, float]:
     )
 
 
-@kernel
+@part
 def trend(values: Table, times: Table, first: int, total: int) -> float:
     """Return the least-squares slope of value over time, a day; NaN of fewer than two times.
 

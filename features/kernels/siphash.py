@@ -7,7 +7,7 @@ is a pseudonym as well as an index, and nobody without the key can craft collisi
 import numpy as np
 from numpy.typing import NDArray
 
-from features.kernels.jit import inlined, kernel
+from features.kernels.jit import inlined, kernel, part
 from features.kernels.words import Bytes, first_bytes, word_at
 
 
@@ -33,7 +33,7 @@ def _round(
     return v0, v1, v2, v3
 
 
-@kernel
+@part
 def siphash_one(data: Bytes, start: int, end: int, k0: np.uint64, k1: np.uint64) -> np.uint64:
     """Return the hash of `data[start:end]` under the 128-bit key (k0, k1).
 

@@ -10,7 +10,7 @@ Sources: Bar-Yossef et al., "Counting distinct elements in a data stream" (2002)
 import numpy as np
 
 from features.columns import MISSING
-from features.kernels.jit import inlined, kernel
+from features.kernels.jit import inlined, part
 from features.kernels.layout import Table
 
 HASHES_COUNT = 32
@@ -50,7 +50,7 @@ def clear_hashes(pool: Table, at: int) -> None:
         pool[i] = NO_HASH
 
 
-@kernel
+@part
 def enter_hash(pool: Table, at: int, value: int) -> None:
     """Add a hash to the sketch of which the first word is `at`; its hashes ascend."""
     last = at + HASHES_COUNT - 1

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.columns import CODE_CELLS, MISSING, Cell, Kind
-from features.kernels.jit import kernel
+from features.kernels.jit import kernel, part
 from features.kernels.layout import NOT_REACHED, EntityField, Layout, Table
 from features.plan import Plan
 
@@ -156,7 +156,7 @@ def misfit(form: Form, kinds: NDArray[np.uint8], cells: Table) -> tuple[int, int
     return -1, -1
 
 
-@kernel
+@part
 def bit_count(bits: int) -> int:
     """Return how many bits are set."""
     count = 0

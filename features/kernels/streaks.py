@@ -3,13 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from features.kernels.jit import kernel
+from features.kernels.jit import part
 from features.kernels.layout import FamilyField, Layout, MemberField, Table
 from features.kernels.terms import qualifies
 from features.plan import Aggregate
 
 
-@kernel
+@part
 def _end_run(
     members: Table,
     member: int,
@@ -25,7 +25,7 @@ def _end_run(
         slot_values[output, row] = age_ms
 
 
-@kernel
+@part
 def fill_streaks(
     layout: Layout,
     arena: Table,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.columns import MISSING
-from features.kernels.jit import inlined, kernel
+from features.kernels.jit import inlined, part
 from features.kernels.layout import FamilyField, Table, WindowField
 from features.kernels.moments import add_square, standard_deviation
 from features.kernels.terms import tally, value_if
@@ -48,7 +48,7 @@ def fill_sums(
         slot_values[windows[span, WindowField.MAX], row] = most
 
 
-@kernel
+@part
 def sweep_sums(
     arena: Table, start: int, capacity: int, families: Table, family: int, windows: Table,
     terms: Table, positions: Table, high: int, skip: int, row: int,

@@ -3,13 +3,13 @@
 import numpy as np
 
 from features.columns import MISSING
-from features.kernels.jit import inlined, kernel
+from features.kernels.jit import inlined, part
 from features.kernels.layout import FamilyField, RangeField, Table
 
 MOST = np.iinfo(np.int64).max
 
 
-@kernel
+@part
 def qualifies(arena: Table, block: int, capacity: int, terms: Table, first: int, last: int) -> bool:
     """Say whether the clauses of terms [first, last) hold of an event.
 
@@ -29,7 +29,7 @@ def qualifies(arena: Table, block: int, capacity: int, terms: Table, first: int,
     return holds
 
 
-@kernel
+@part
 def tally(
     arena: Table,
     start: int,

@@ -15,7 +15,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from features.kernels.jit import inlined, kernel
+from features.kernels.jit import inlined, part
 from features.kernels.layout import NEVER_MS, EntityField, Layout, State, Table
 from features.kernels.moments import add_square, add_sums
 from features.kernels.sketches import HASHES_COUNT, clear_hashes, enter_hash, hash_of
@@ -112,7 +112,7 @@ def tile_shift(series: Table, number: int, tile: int) -> int:
     return int(series[number, SeriesField.SHIFT] + (DOUBTFUL_SHIFT if tile >= RING_COUNT else 0))
 
 
-@kernel
+@part
 def clear_block(layout: Layout, state: State, entity: int, block: int) -> None:
     """Make a block of tiles one that holds nothing and lacks nothing."""
     pool, series = state.pool, layout.series
@@ -126,7 +126,7 @@ def clear_block(layout: Layout, state: State, entity: int, block: int) -> None:
         pool[block + series[number, SeriesField.PLACE]] = NEVER_MS
 
 
-@kernel
+@part
 def _turn(pool: Table, at: int, sketch_words: int, shift: int, number: int) -> bool:
     """Have a place of the ring hold tile `number`; False where it holds a newer one."""
     count = pool[at + TileField.COUNT]
@@ -146,7 +146,7 @@ def _turn(pool: Table, at: int, sketch_words: int, shift: int, number: int) -> b
     return True
 
 
-@kernel
+@part
 def enter_tile(
     pool: Table, series: Table, number: int, block: int, ts_ms: int, value: int, doubtful: bool
 ) -> None:
@@ -173,7 +173,7 @@ def enter_tile(
         enter_hash(pool, at + TILE_WORDS, hash_of(value))
 
 
-@kernel
+@part
 def _merge_tile(pool: Table, at: int, other: int, sketch_words: int, shift: int) -> None:
     """Add a tile to the one at the same place of another block."""
     if pool[other + TileField.COUNT] == 0:
@@ -196,7 +196,7 @@ def _merge_tile(pool: Table, at: int, other: int, sketch_words: int, shift: int)
         enter_hash(pool, at + TILE_WORDS, pool[other + TILE_WORDS + i])
 
 
-@kernel
+@part
 def merge_block(layout: Layout, state: State, entity: int, block: int, other: int) -> None:
     """Add all tiles of a block to another one."""
     pool, series = state.pool, layout.series

@@ -10,7 +10,7 @@ import numpy as np
 from features.kernels.arena import find_event, later_than, move, recount, touch_all
 from features.kernels.folding import fold_oldest, has_room, raise_floor
 from features.kernels.index import add, add_partial, find, find_partial, owner_code, tables_full
-from features.kernels.jit import kernel
+from features.kernels.jit import part
 from features.kernels.lacking import clear_lacking
 from features.kernels.layout import (
     CAPACITY_MIN,
@@ -23,7 +23,7 @@ from features.kernels.layout import (
 from features.kernels.upkeep import drop_oldest
 
 
-@kernel
+@part
 def _drop(
     layout: Layout, state: State, entity: int, history: int, dropped: int, folding: bool
 ) -> int:
@@ -53,7 +53,7 @@ def _drop(
     return Need.NOTHING.value
 
 
-@kernel
+@part
 def make_room(layout: Layout, state: State, entity: int, history: int, ts_ms: int) -> int:
     """Make room for one more event; returns a Need."""
     row = state.histories[history]
@@ -76,7 +76,7 @@ def make_room(layout: Layout, state: State, entity: int, history: int, ts_ms: in
     return _drop(layout, state, entity, history, dropped, folding)
 
 
-@kernel
+@part
 def prepare(
     layout: Layout,
     state: State,

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from features.columns import MISSING
 from features.kernels import occurrences
-from features.kernels.jit import kernel
+from features.kernels.jit import part
 from features.kernels.layout import (
     Control,
     CurrentField,
@@ -28,7 +28,7 @@ from features.kernels.tiles import CERTAIN, TILE_COUNT, TILE_WORDS, UNCERTAIN, T
 DEVIATIONS = 4.0  # of the estimate that its error allows for: 1 in 16,000 if it is normal
 
 
-@kernel
+@part
 def _threshold(
     layout: Layout, state: State, tiles: int, number: int, edge_ms: int, end_ms: int
 ) -> int:
@@ -42,7 +42,7 @@ def _threshold(
     return threshold
 
 
-@kernel
+@part
 def _add_held(
     layout: Layout, state: State, scratch: Scratch, history: int, family: int, first: int,
     last: int, skip: int, threshold: int, total: int,
@@ -59,7 +59,7 @@ def _add_held(
     return total
 
 
-@kernel
+@part
 def _add_tiles(
     layout: Layout, state: State, scratch: Scratch, tiles: int, number: int, edge_ms: int,
     end_ms: int, part: int, threshold: int, total: int,
@@ -86,7 +86,7 @@ def _add_tiles(
     return total, count, likely
 
 
-@kernel
+@part
 def _count_new(hashes: Table, first: int, last: int, table: Table, generation: int) -> int:
     """Return how many of some hashes are not in the table yet, and enter them."""
     mask, count = np.uint64(table.shape[0] - 1), 0
@@ -101,7 +101,7 @@ def _count_new(hashes: Table, first: int, last: int, table: Table, generation: i
     return count
 
 
-@kernel
+@part
 def _without_running(
     layout: Layout, state: State, scratch: Scratch, history: int, family: int, first: int,
     last: int, to: int, low: int,
@@ -122,7 +122,7 @@ def _without_running(
     return to
 
 
-@kernel
+@part
 def _estimate(
     threshold: int, certain_count: int, all_count: int, share: float, lowest: float, highest: float
 ) -> tuple[float, float, float]:
@@ -140,7 +140,7 @@ def _estimate(
     )
 
 
-@kernel
+@part
 def _count(
     layout: Layout, state: State, scratch: Scratch, entity: int, family: int, low: int,
     doubtful_to: int, high: int, skip: int, threshold: int, certain_to: int, to: int,
@@ -176,7 +176,7 @@ def _count(
     return certain, every + _count_new(hashes, held_to, to, table, generation)
 
 
-@kernel
+@part
 def answer_distinct(
     layout: Layout, state: State, scratch: Scratch, entity: int, family: int, member: int,
     low: int, doubtful_to: int, high: int, skip: int, edge_ms: int, end_ms: int, row: int,

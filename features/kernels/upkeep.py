@@ -1,7 +1,7 @@
 """The running state of a history as a whole: begun, out of date, dropped from, given back."""
 
 from features.kernels import extremes, occurrences
-from features.kernels.jit import kernel
+from features.kernels.jit import part
 from features.kernels.layout import (
     INVALID,
     INVALID_MS,
@@ -16,7 +16,7 @@ from features.kernels.layout import (
 from features.kernels.pool import give, take
 
 
-@kernel
+@part
 def begin(
     entities: Table, histories: Table, pool: Table, pool_free: Table, control: Table, entity: int,
     history: int,
@@ -30,7 +30,7 @@ def begin(
     histories[history, HistoryField.RUNNING] = block
 
 
-@kernel
+@part
 def end(
     entities: Table, families: Table, histories: Table, pool: Table, pool_free: Table, entity: int,
     history: int,
@@ -53,7 +53,7 @@ def end(
     histories[history, HistoryField.RUNNING] = -1
 
 
-@kernel
+@part
 def invalidate(histories: Table, pool: Table, history: int) -> None:
     """Say that the running state no longer fits the events."""
     block = histories[history, HistoryField.RUNNING]
@@ -61,7 +61,7 @@ def invalidate(histories: Table, pool: Table, history: int) -> None:
         pool[block + RunField.TIME_MS] = INVALID_MS
 
 
-@kernel
+@part
 def invalidate_families(
     entities: Table, families: Table, pool: Table, entity: int, block: int
 ) -> None:
@@ -73,7 +73,7 @@ def invalidate_families(
             pool[block + families[family, FamilyField.STATE] + FamilyState.ENTERED] = INVALID
 
 
-@kernel
+@part
 def invalidate_labels(
     entities: Table, families: Table, histories: Table, pool: Table, entity: int, history: int
 ) -> None:
@@ -89,7 +89,7 @@ def invalidate_labels(
             pool[words + FamilyState.ENTERED] = INVALID
 
 
-@kernel
+@part
 def drop_oldest(entities: Table, histories: Table, pool: Table, entity: int, history: int,
                 dropped: int) -> None:  # fmt: skip
     """Note that the oldest events are gone: what is running stays where no window held them."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.columns import MISSING, Cell, Cells
-from features.kernels.jit import kernel
+from features.kernels.jit import kernel, part
 from features.kernels.opcodes import Opcode
 from features.plan import Program
 
@@ -40,7 +40,7 @@ _HOUR_MS = 3_600_000
 _RADIANS_PER_MICRO_DEGREE = math.pi / 180.0 / MICRO_DEGREES
 
 
-@kernel
+@part
 def _day_of_month(day: int) -> int:
     """Return the day of the month of a day counted from 1970-01-01 (Hinnant, days_from_civil)."""
     day_of_era = (day + 719_468) % 146_097
@@ -52,7 +52,7 @@ def _day_of_month(day: int) -> int:
     return day_of_year - (153 * month_from_march + 2) // 5 + 1
 
 
-@kernel
+@part
 def _calendar(op: int, r: Floats, d: int, times: Ints) -> None:
     for i in range(r.shape[1]):
         if times[i] == _ABSENT:
@@ -65,7 +65,7 @@ def _calendar(op: int, r: Floats, d: int, times: Ints) -> None:
             r[d, i] = _day_of_month(times[i] // _DAY_MS)
 
 
-@kernel
+@part
 def _distance(r: Floats, d: int, lat: Ints, lon: Ints, other_lat: Row, other_lon: Row) -> None:
     """Haversine distance in km; all coordinates in micro-degrees (Sinnott 1984)."""
     for i in range(r.shape[1]):
@@ -81,7 +81,7 @@ def _distance(r: Floats, d: int, lat: Ints, lon: Ints, other_lat: Row, other_lon
         r[d, i] = 2.0 * EARTH_RADIUS_KM * math.asin(math.sqrt(1.0 if chord > 1.0 else chord))
 
 
-@kernel
+@part
 def _scaled(r: Floats, d: int, source: Row, scale: float) -> None:
     if scale == 1.0:
         for i in range(r.shape[1]):
@@ -91,7 +91,7 @@ def _scaled(r: Floats, d: int, source: Row, scale: float) -> None:
             r[d, i] = source[i] / scale if scale != 0.0 else np.nan
 
 
-@kernel
+@part
 def _cell(op: int, r: Floats, d: int, cell: Ints, scale: float) -> None:
     if op == _CELL:
         for i in range(r.shape[1]):
@@ -101,7 +101,7 @@ def _cell(op: int, r: Floats, d: int, cell: Ints, scale: float) -> None:
             r[d, i] = 1.0 if cell[i] == _ABSENT else 0.0
 
 
-@kernel
+@part
 def _read(
     op: int, r: Floats, d: int, a: int, b: int, floats: Row, cells: Ints, slots: Floats,
     given: Floats, first: int,
@@ -135,7 +135,7 @@ def _read(
     return True
 
 
-@kernel
+@part
 def _hashes(
     op: int, r: Floats, d: int, a: int, b: int, ints: Ints, cells: Ints, first: int
 ) -> None:
@@ -166,14 +166,14 @@ def _hashes(
             r[d, i] = 1.0 if (found == wanted) & (own[i] != _ABSENT) else 0.0
 
 
-@kernel
+@part
 def _power(x: float, y: float) -> float:
     if np.isnan(x) or np.isnan(y) or (x == 0.0 and y < 0.0):
         return np.nan
     return math.pow(x, y)
 
 
-@kernel
+@part
 def _arithmetic(op: int, r: Floats, d: int, a: int, b: int) -> None:
     n = r.shape[1]
     if op == _ADD:
@@ -205,7 +205,7 @@ def _arithmetic(op: int, r: Floats, d: int, a: int, b: int) -> None:
             r[d, i] = r[a, i] if r[a, i] == r[a, i] else r[b, i]
 
 
-@kernel
+@part
 def _compare(op: int, r: Floats, d: int, a: int, b: int) -> None:
     n = r.shape[1]
     if op == _LT:
@@ -228,7 +228,7 @@ def _compare(op: int, r: Floats, d: int, a: int, b: int) -> None:
             r[d, i] = 1.0 if (abs(r[a, i]) > 0.0) | (abs(r[b, i]) > 0.0) else 0.0
 
 
-@kernel
+@part
 def _member(op: int, r: Floats, d: int, a: int, first: int, floats: Row) -> None:
     wanted = op == _IN_K
     for i in range(r.shape[1]):
@@ -238,7 +238,7 @@ def _member(op: int, r: Floats, d: int, a: int, first: int, floats: Row) -> None
         r[d, i] = 1.0 if (found == wanted) & (r[a, i] == r[a, i]) else 0.0
 
 
-@kernel
+@part
 def _with_constant(op: int, r: Floats, d: int, a: int, constant: float) -> None:
     n = r.shape[1]
     if op == _ADD_K:
@@ -270,7 +270,7 @@ def _with_constant(op: int, r: Floats, d: int, a: int, constant: float) -> None:
             r[d, i] = 1.0 if (r[a, i] < constant) | (r[a, i] > constant) else 0.0
 
 
-@kernel
+@part
 def _unary(op: int, r: Floats, d: int, a: int) -> None:
     n = r.shape[1]
     if op == _NEG:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from features.columns import MISSING, Cells
 from features.kernels.arena import later_than
 from features.kernels.gathering import accumulate
-from features.kernels.jit import inlined, kernel
+from features.kernels.jit import inlined, part
 from features.kernels.layout import (
     INVALID_MS,
     CurrentField,
@@ -81,7 +81,7 @@ def _count(
         slot_values[members[member, MemberField.OUTPUT], row] = count
 
 
-@kernel
+@part
 def _first(
     layout: Layout,
     arena: Table,
@@ -232,7 +232,7 @@ def _run_family(
         )  # fmt: skip
 
 
-@kernel
+@part
 def _walk_family(
     layout: Layout,
     state: State,
