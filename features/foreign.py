@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.columns import Cells
-from features.kernels import foreign, histories
+from features.kernels import foreign, labels
 from features.kernels.layout import (
     ASKED,
     FREE_ROW,
@@ -87,7 +87,7 @@ class ForeignParts:
     def doubt(self, owner: tuple[str, int]) -> None:
         """Take a copy that may not be what its owner has for unread until it is read anew."""
         state, (name, key) = self._state(), owner
-        row = int(histories.find_resident(self._layout, state, self._numbers[name], key, 0))
+        row = int(labels.find_resident(self._layout, state, self._numbers[name], key, 0))
         if row >= 0:
             state.histories[row, HistoryField.KNOWN] &= ~READ
 

@@ -1,7 +1,7 @@
 """The feature engine: recent events of every entity, and what a plan's slots say of them."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,24 +10,21 @@ from features import residency
 from features.columns import MISSING, Cell, Cells
 from features.errors import MillraceError, nearest_name
 from features.foreign import ForeignParts
-from features.kernels import blobs, eviction, foreign, histories, loading, stored
-from features.kernels.arena import capacity_for
+from features.kernels import blobs, eviction, foreign, histories, labels, loading, stored
+from features.kernels.book import write_book
 from features.kernels.families import RUN_FROM_COUNT, compile_layout
 from features.kernels.layout import (
     NEVER_MS,
     Control,
-    CurrentField,
     HistoryField,
     Layout,
     Need,
-    Scratch,
 )
 from features.kernels.packing import SLACK_BYTES
-from features.kernels.prefetch import ROWS
-from features.kernels.tiles import HASHES_MAX_COUNT, PART_COUNT, GuessField, PartField
 from features.plan import Plan
 from features.residency import MemoryUse
 
+_KINDS, _CELLS, _PARTITIONS = np.dtype(np.uint8), np.dtype(np.int64), np.dtype(np.uint16)
 _FAULTS = {
     loading.Fault.NO_HISTORY: "a history's header",
     loading.Fault.VERSION: f"format version {stored.FORMAT_VERSION}",
@@ -136,25 +133,8 @@ class FeatureEngine:
         self._confirmed = 0
         self._loaded_count = 0
         self.memory_bytes_max: int | None = None  # of histories and tables; `make_room` keeps it
-        event_count_max = int(capacity_for(plan.event_cap))
-        value_count_max = int(capacity_for(event_count_max + HASHES_MAX_COUNT))
-        self._scratch = Scratch(
-            found=np.zeros(ROWS * len(self._names), dtype=np.int64),
-            positions=np.zeros(len(self._layout.bounds), dtype=np.int64),
-            earlier=np.zeros(len(self._layout.bounds), dtype=np.int64),
-            starts=np.zeros(len(self._layout.members), dtype=np.int64),
-            values=np.zeros(value_count_max, dtype=np.int64),
-            times=np.zeros(event_count_max, dtype=np.int64),
-            ranked=np.zeros(event_count_max, dtype=np.int64),
-            distinct=np.zeros((2 * value_count_max, 2), dtype=np.int64),
-            tallies=np.zeros(2 * value_count_max, dtype=np.int64),
-            current=np.zeros((len(self._names), len(CurrentField)), dtype=np.int64),
-            registers=np.zeros((max((p.register_count for p in plan.stages), default=0), 1)),
-            results=np.zeros((max((len(p.outputs) for p in plan.stages), default=0), 1)),
-            externals=np.zeros((0, 1)),
-            parts=np.zeros((PART_COUNT, len(PartField)), dtype=np.int64),
-            guess=np.zeros(len(GuessField)),
-        )
+        self._scratch = residency.empty_scratch(plan, self._layout)
+        self._write_book()
 
     @property
     def unmatched_labels(self) -> int:
@@ -190,9 +170,7 @@ class FeatureEngine:
     def _find(self, owner: EntityKey) -> int:
         """Return the row of a resident history, or -1."""
         number = self._number(owner)
-        found = histories.find_resident(
-            self._layout, self._state, number, owner.key, owner.partition
-        )
+        found = labels.find_resident(self._layout, self._state, number, owner.key, owner.partition)
         return int(found)
 
     @property
@@ -233,7 +211,8 @@ class FeatureEngine:
         if any(wanted):
             self._sweep(*wanted)
             wanted = residency.shortage(*asked)
-        residency.shrink(self._layout, self._state, bytes_max)
+        if residency.shrink(self._layout, self._state, bytes_max):
+            self._write_book()
         return not any(wanted)
 
     def _sweep(self, history_count: int, word_count: int) -> int:
@@ -254,7 +233,7 @@ class FeatureEngine:
             return []
         kinds, cells, partitions = _rows(kinds, cells, partitions)
         absent = np.empty((len(kinds) * len(self._names), 3), dtype=np.int64)
-        count = histories.absentees(self._layout, self._state, kinds, cells, partitions, absent)
+        count = histories.absentees(self._book, kinds, cells, partitions, absent)
         if not count:
             return []
         found: dict[EntityKey, None] = {}
@@ -276,7 +255,7 @@ class FeatureEngine:
             if need == Need.REFUSED:
                 owner = owners[int(self._state.control[Control.ROW])]
                 raise ValueError(f"{owner}: expected a history that isn't resident yet")
-            self._state = residency.grow(self._layout, self._state, need, self.memory_bytes_max)
+            self._grow(need)
 
     def load_foreign(
         self, items: Iterable[tuple[EntityKey, bytes | None]], is_first: bool = False
@@ -298,7 +277,7 @@ class FeatureEngine:
         while need := foreign.take(
             self._layout, self._form, self._state, data, table, source, is_first
         ):
-            self._state = residency.grow(self._layout, self._state, need, self.memory_bytes_max)
+            self._grow(need)
 
     def _sound(
         self, items: Iterable[tuple[EntityKey, bytes | None]]
@@ -338,18 +317,19 @@ class FeatureEngine:
         beyond what is stored of its cell; no decoder lets one through.
         """
         kinds, cells, partitions = _rows(kinds, cells, partitions)
-        self._refuse_misfits(kinds, cells)
+        given = cells
         if self._kept_count:
-            kept = np.full((self._kept_count, len(kinds)), MISSING, dtype=np.int64)
-            cells = np.concatenate([cells, kept])
-        values = np.full((self._slot_count, len(kinds)), np.nan)
-        errors = np.zeros((self._slot_count, len(kinds)))
-        self._state.control[Control.ROW] = 0
-        self._state.control[Control.ENTITY] = 0
-        while need := histories.update(
-            self._layout, self._state, self._scratch, kinds, cells, partitions, values, errors
-        ):
-            self._state = residency.grow(self._layout, self._state, need, self.memory_bytes_max)
+            cells = np.empty((len(given) + self._kept_count, len(kinds)), dtype=np.int64)
+            cells[: len(given)] = given
+            cells[len(given) :] = MISSING
+        values = np.empty((self._slot_count, len(kinds)))
+        errors = np.empty((self._slot_count, len(kinds)))
+        need = histories.update(self._book, False, kinds, cells, partitions, values, errors)
+        while need:
+            if need == Need.MISFIT:
+                raise self._misfit(kinds, given)
+            self._grow(need)
+            need = histories.update(self._book, True, kinds, cells, partitions, values, errors)
         ages_ms = self.foreign.note(cells) if self.foreign is not None else None
         return Features(values, errors, ages_ms)
 
@@ -369,12 +349,18 @@ class FeatureEngine:
             for number, partition, key, offset, first, to in table[:count].tolist()
         ]
 
-    def _refuse_misfits(self, kinds: NDArray[np.uint8], cells: Cells) -> None:
+    def _grow(self, need: int) -> None:
+        self._state = residency.grow(self._layout, self._state, Need(need), self.memory_bytes_max)
+        self._write_book()
+
+    def _write_book(self) -> None:
+        """Note where the arrays lie: to be called wherever one may have moved."""
+        self._book = write_book(self._layout, self._form, self._scratch, self._state)
+
+    def _misfit(self, kinds: NDArray[np.uint8], cells: Cells) -> ValueError:
         row, cell = stored.misfit(self._form, kinds, cells)
-        if row >= 0:
-            bits = 8 * stored.cell_bytes(cell)
-            got = int(cells[cell, row])
-            raise ValueError(f"row {row}: expected {Cell(cell).name} within {bits} bits, got {got}")
+        bits, got = 8 * stored.cell_bytes(cell), int(cells[cell, row])
+        return ValueError(f"row {row}: expected {Cell(cell).name} within {bits} bits, got {got}")
 
     def _number(self, owner: EntityKey) -> int:
         number = self._numbers.get(owner.entity)
@@ -389,8 +375,11 @@ def _rows(
     kinds: NDArray[np.uint8], cells: Cells, partitions: NDArray[np.uint16]
 ) -> tuple[NDArray[np.uint8], Cells, NDArray[np.uint16]]:
     """Return the arrays as the kernels were compiled for: any other layout would compile anew."""
-    return (
-        np.require(kinds, np.uint8, ["C", "W"]),
-        np.require(cells, np.int64, ["C", "W"]),
-        np.require(partitions, np.uint16, ["C", "W"]),
-    )
+    return _as(kinds, _KINDS), _as(cells, _CELLS), _as(partitions, _PARTITIONS)
+
+
+def _as(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    # `np.require` looks at the same things, in 2.7 us.
+    if array.dtype == dtype and array.flags.carray:
+        return array
+    return np.require(array, dtype, ["C", "W"])

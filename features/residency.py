@@ -13,14 +13,19 @@ from features.kernels.layout import (
     CAPACITY_MIN,
     SIZE_CLASS_COUNT,
     Control,
+    CurrentField,
     EntityField,
     HistoryField,
     Layout,
     Need,
     PartialField,
+    Scratch,
     State,
 )
 from features.kernels.pool import POOL_CLASS_COUNT
+from features.kernels.prefetch import ROWS
+from features.kernels.tiles import HASHES_MAX_COUNT, PART_COUNT, GuessField, PartField
+from features.plan import Plan
 
 TABLE_ROWS_MIN = 1024
 ARENA_WORDS_MIN = 1 << 20
@@ -55,6 +60,30 @@ def empty_state(entity_count: int) -> State:
         pool=np.empty(POOL_WORDS_MIN, dtype=np.int64),
         pool_free=np.full(POOL_CLASS_COUNT, -1, dtype=np.int64),
         control=np.zeros(len(Control), dtype=np.int64),
+    )
+
+
+def empty_scratch(plan: Plan, layout: Layout) -> Scratch:
+    """Return working memory for the events of a plan."""
+    entity_count = len(plan.entities)
+    event_count_max = int(arena.capacity_for(plan.event_cap))
+    value_count_max = int(arena.capacity_for(event_count_max + HASHES_MAX_COUNT))
+    return Scratch(
+        found=np.zeros(ROWS * entity_count, dtype=np.int64),
+        positions=np.zeros(len(layout.bounds), dtype=np.int64),
+        earlier=np.zeros(len(layout.bounds), dtype=np.int64),
+        starts=np.zeros(len(layout.members), dtype=np.int64),
+        values=np.zeros(value_count_max, dtype=np.int64),
+        times=np.zeros(event_count_max, dtype=np.int64),
+        ranked=np.zeros(event_count_max, dtype=np.int64),
+        distinct=np.zeros((2 * value_count_max, 2), dtype=np.int64),
+        tallies=np.zeros(2 * value_count_max, dtype=np.int64),
+        current=np.zeros((entity_count, len(CurrentField)), dtype=np.int64),
+        registers=np.zeros((max((p.register_count for p in plan.stages), default=0), 1)),
+        results=np.zeros((max((len(p.outputs) for p in plan.stages), default=0), 1)),
+        externals=np.zeros((0, 1)),
+        parts=np.zeros((PART_COUNT, len(PartField)), dtype=np.int64),
+        guess=np.zeros(len(GuessField)),
     )
 
 
@@ -128,12 +157,17 @@ def shortage(
     return short_rows, max(_short_words(state, bytes_max - tables_bytes, words_needed), 0)
 
 
-def shrink(layout: Layout, state: State, bytes_max: int) -> None:
-    """Give back what of the arena is over the bound, as far as histories allow."""
+def shrink(layout: Layout, state: State, bytes_max: int) -> bool:
+    """Give back what of the arena is over the bound, as far as histories allow.
+
+    Says whether it did, and arrays may have moved.
+    """
     words_max = max(_arena_words_max(state, bytes_max), _live_words(state) + SHRINK_WORDS_MIN)
     if len(state.arena) >= words_max + words_max // 16 + SHRINK_WORDS_MIN:
         _compact(layout, state)
         state.arena.resize(words_max, refcheck=False)
+        return True
+    return False
 
 
 def _table_bytes(state: State) -> int:

@@ -6,13 +6,13 @@ from numpy.typing import NDArray
 from features.columns import MISSING, SLOT_KINDS, Cell, Cells, Kind
 from features.kernels.arena import find_event, insert_at, rank
 from features.kernels.beyond import look_beyond
+from features.kernels.book import read_book
 from features.kernels.index import find, find_partial, owner_code, touch
 from features.kernels.jit import inlined, kernel, part
 from features.kernels.keeping import keep_values, recall_kept
+from features.kernels.labels import find_labelled, find_resident, other_key, take_label
 from features.kernels.lacking import note_lacking
 from features.kernels.layout import (
-    NOT_REACHED,
-    SAME_CUSTOMER,
     Control,
     CurrentField,
     EntityField,
@@ -26,30 +26,43 @@ from features.kernels.layout import (
 )
 from features.kernels.prefetch import ROWS, ask_for_rows
 from features.kernels.repeats import find_stored, stored_time
+from features.kernels.stored import Form, misfit
 from features.kernels.trimming import prepare
-from features.kernels.upkeep import invalidate, invalidate_labels
+from features.kernels.upkeep import invalidate
 from features.kernels.windows import catch_up, compute, locate, reaches_beyond
 
 _SLOT_KINDS = sum(1 << kind for kind in SLOT_KINDS)
 _TRANSACTION = int(Kind.TRANSACTION)
 GROWING_WORDS = 16  # at most, for each event, of a structure and of what it grew out of
 ALONE_COUNT_MAX = 3  # rows: in smaller batches there is nothing to overlap
-_LABEL_COLUMN = 2  # of every block: see features.plan.Entity.kept
 
 
 @kernel
 def update(
-    layout: Layout,
-    state: State,
-    scratch: Scratch,
+    book: Table,
+    resumed: bool,
     kinds: NDArray[np.uint8],
     cells: Cells,
     partitions: NDArray[np.uint16],
     slot_values: NDArray[np.float64],
     errors: NDArray[np.float64],
 ) -> int:
-    """Take the rows from Control.ROW on; returns a Need, NOTHING when all rows are done."""
+    """Take the rows, from Control.ROW on if `resumed`; returns a Need, NOTHING when all are done.
+
+    MISFIT, with nothing done, where a row holds what its history couldn't store.
+    """
+    layout, scratch, state = (
+        read_book(book, Layout),
+        read_book(book, Scratch),
+        read_book(book, State),
+    )
     control = state.control
+    if not resumed:
+        if misfit(read_book(book, Form), kinds, cells)[0] >= 0:
+            return Need.MISFIT.value
+        _clear(slot_values, errors)
+        control[Control.ROW] = 0
+        control[Control.ENTITY] = 0
     while control[Control.ROW] < len(kinds):
         row = control[Control.ROW]
         if row % ROWS == 0 and len(kinds) > ALONE_COUNT_MAX:
@@ -74,9 +87,18 @@ def update(
             if _SLOT_KINDS >> kind & 1:
                 _answer(layout, state, scratch, kind, cells, row, ts_ms, slot_values, errors)
         if kind == Kind.LABEL and layout.customer >= 0:
-            _take_label(layout, state, cells, row, partition)
+            take_label(layout, state, cells, row, partition)
         control[Control.ROW] += 1
     return Need.NOTHING.value
+
+
+@part
+def _clear(slot_values: NDArray[np.float64], errors: NDArray[np.float64]) -> None:
+    """Say that nothing is known of any slot, and that this is exact."""
+    for slot in range(slot_values.shape[0]):
+        for row in range(slot_values.shape[1]):
+            slot_values[slot, row] = np.nan
+            errors[slot, row] = 0.0
 
 
 @inlined
@@ -242,106 +264,6 @@ def _take_event(
     return history, position, True
 
 
-@kernel
-def find_resident(layout: Layout, state: State, entity: int, key: int, partition: int) -> int:
-    """Return the row of an entity's history, or -1 where it isn't in memory."""
-    owner = owner_code(layout.entities, entity, partition)
-    return int(find(state.lookup, state.histories, key, owner))
-
-
-@part
-def _find_labelled(
-    layout: Layout, state: State, cells: Cells, row: int, partition: int
-) -> tuple[int, int]:
-    """Return the customer's history and the position in it of the labelled event, or -1."""
-    key, event = cells[Cell.CUSTOMER_ID, row], cells[Cell.EVENT_ID, row]
-    if key == MISSING or event == MISSING:
-        return -1, -1
-    history = find_resident(layout, state, layout.customer, key, partition)
-    if history < 0:
-        return -1, -1
-    own = state.histories[history]
-    events = own[HistoryField.START] + own[HistoryField.CAPACITY]
-    position = own[HistoryField.COUNT] - 1
-    while position >= 0 and state.arena[events + position] != event:
-        position -= 1
-    return history, position
-
-
-@part
-def _other_key(layout: Layout, state: State, history: int, position: int, entity: int) -> int:
-    """Return the key of another entity of a customer's event, MISSING where it needs no label."""
-    column = layout.entities[entity, EntityField.LABEL_KEY]
-    if column == NOT_REACHED:
-        return MISSING
-    own = state.histories[history]
-    if column == SAME_CUSTOMER:
-        return int(own[HistoryField.KEY])
-    at = own[HistoryField.START] + column * own[HistoryField.CAPACITY] + position
-    return int(state.arena[at])
-
-
-@part
-def _set_label(
-    layout: Layout,
-    state: State,
-    entity: int,
-    history: int,
-    position: int,
-    label: int,
-    partition: int,
-) -> None:
-    own = state.histories[history]
-    capacity = own[HistoryField.CAPACITY]
-    at = own[HistoryField.START] + _LABEL_COLUMN * capacity + position
-    if state.arena[at] == label:
-        return
-    state.arena[at] = label
-    invalidate_labels(
-        layout.entities, layout.families, state.histories, state.pool, entity, history
-    )
-    changed_from = position
-    fields = layout.entities[entity]
-    if fields[EntityField.SHARED]:
-        tags = own[HistoryField.START] + fields[EntityField.KEPT_COUNT] * capacity
-        partition = state.arena[tags + position]
-    partial = find_partial(state.histories, state.partials, history, partition)
-    if state.partials[partial, PartialField.FOREIGN]:
-        return
-    if fields[EntityField.SHARED]:
-        own_count = state.partials[partial, PartialField.COUNT]
-        count = own[HistoryField.COUNT]
-        changed_from = rank(state.arena, tags, position, count, partition, own_count)
-    touch(state.partials, state.dirty, state.control, partial, changed_from)
-
-
-@part
-def _take_label(layout: Layout, state: State, cells: Cells, row: int, partition: int) -> None:
-    """Set a label in the customer's history and wherever else slots depend on it."""
-    label = cells[Cell.LABEL, row]
-    history, position = _find_labelled(layout, state, cells, row, partition)
-    if position < 0 or label == MISSING:
-        state.control[Control.UNMATCHED_LABELS] += 1
-        return
-    event = cells[Cell.EVENT_ID, row]
-    ts_ms = state.arena[state.histories[history, HistoryField.START] + position]
-    _set_label(layout, state, layout.customer, history, position, label, partition)
-    for entity in range(layout.entities.shape[0]):
-        key = _other_key(layout, state, history, position, entity)
-        if key == MISSING:
-            continue
-        other = find_resident(layout, state, entity, key, partition)
-        if other < 0:
-            continue
-        own = state.histories[other]
-        at, there = find_event(
-            state.arena, own[HistoryField.START], own[HistoryField.CAPACITY],
-            own[HistoryField.COUNT], ts_ms, event,
-        )  # fmt: skip
-        if there:
-            _set_label(layout, state, entity, other, at, label, partition)
-
-
 @part
 def _concerns(layout: Layout, kind: int, entity: int) -> bool:
     """Say whether a row of a kind enters an entity's history or has slots over it."""
@@ -367,8 +289,7 @@ def _note_absent(
 
 @kernel
 def absentees(
-    layout: Layout,
-    state: State,
+    book: Table,
     kinds: NDArray[np.uint8],
     cells: Cells,
     partitions: NDArray[np.uint16],
@@ -378,6 +299,7 @@ def absentees(
 
     `absent` has room for (rows * entities, 3). Returns how many rows of it were filled.
     """
+    layout, state = read_book(book, Layout), read_book(book, State)
     count = int(np.int64(0))  # a bare 0 would compile the callee once more, for a literal
     for row in range(len(kinds)):
         kind, partition = int(np.int64(kinds[row])), int(np.int64(partitions[row]))
@@ -386,12 +308,12 @@ def absentees(
                 key = cells[layout.entities[entity, EntityField.KEY_CELL], row]
                 count = _note_absent(layout, state, entity, key, partition, absent, count)
         if kind == Kind.LABEL and layout.customer >= 0:
-            history, position = _find_labelled(layout, state, cells, row, partition)
+            history, position = find_labelled(layout, state, cells, row, partition)
             if history < 0:
                 key = cells[Cell.CUSTOMER_ID, row]
                 count = _note_absent(layout, state, layout.customer, key, partition, absent, count)
             elif position >= 0:
                 for entity in range(layout.entities.shape[0]):
-                    key = _other_key(layout, state, history, position, entity)
+                    key = other_key(layout, state, history, position, entity)
                     count = _note_absent(layout, state, entity, key, partition, absent, count)
     return count

@@ -5,12 +5,16 @@ int64; the enumerations below name its columns.
 """
 
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-Table = NDArray[np.int64]
+# With the number of dimensions, which features.kernels.book has to know of an array in a tuple.
+Table = Annotated[NDArray[np.int64], 2]
+Vector = Annotated[NDArray[np.int64], 1]
+FloatTable = Annotated[NDArray[np.float64], 2]
+FloatVector = Annotated[NDArray[np.float64], 1]
 
 CAPACITY_MIN = 8  # events in the smallest block
 SIZE_CLASS_COUNT = 32
@@ -253,14 +257,15 @@ class Need(IntEnum):
     TABLES = 2
     REFUSED = 3  # the item at Control.ROW is already resident
     POOL = 4
+    MISFIT = 5  # a row holds what can't be stored
 
 
 class Layout(NamedTuple):
     """What a plan asks for; never changes."""
 
     entities: Table
-    kept: Table  # (cells kept by all entities,)
-    bounds: Table  # (bounds,): distances back from the current event, ascending per entity
+    kept: Vector  # (cells kept by all entities,)
+    bounds: Vector  # (bounds,): distances back from the current event, ascending per entity
     families: Table
     windows: Table
     members: Table
@@ -269,8 +274,8 @@ class Layout(NamedTuple):
     stages: Table
     outputs: Table
     code: Table  # of all stages, see features.plan.Program
-    floats: NDArray[np.float64]
-    ints: Table
+    floats: FloatVector
+    ints: Vector
     reach_ms: int
     repeat_horizon_ms: int
     event_cap: int
@@ -288,30 +293,30 @@ class State(NamedTuple):
     lookup: Table  # (power of two, 2): key, row of `histories` + 1 (0: free)
     histories: Table
     partials: Table
-    dirty: Table  # (partials,): rows of `partials`, the first DIRTY_COUNT are in use
-    handed: Table  # (partials,): the number of the changes that last held the partial
-    arena: Table  # (words,)
+    dirty: Vector  # (partials,): rows of `partials`, the first DIRTY_COUNT are in use
+    handed: Vector  # (partials,): the number of the changes that last held the partial
+    arena: Vector  # (words,)
     free: Table  # (entities, SIZE_CLASS_COUNT): first free block of a size, -1 where none
-    pool: Table  # (words,): see features.kernels.pool
-    pool_free: Table  # (POOL_CLASS_COUNT,): first free block of a size, -1 where none
-    control: Table
+    pool: Vector  # (words,): see features.kernels.pool
+    pool_free: Vector  # (POOL_CLASS_COUNT,): first free block of a size, -1 where none
+    control: Vector
 
 
 class Scratch(NamedTuple):
     """Working memory of one event; nothing in it outlives the event."""
 
-    found: Table  # (prefetch.ROWS * entities,)
-    positions: Table  # (bounds,)
-    earlier: Table  # (bounds,): where they were before
-    starts: Table  # (members,)
-    values: Table  # (event_cap + features.kernels.tiles.HASHES_MAX_COUNT,)
-    times: Table  # (event_cap,): beside `values`
-    ranked: Table  # (event_cap,): values of one window, in any order
+    found: Vector  # (prefetch.ROWS * entities,)
+    positions: Vector  # (bounds,)
+    earlier: Vector  # (bounds,): where they were before
+    starts: Vector  # (members,)
+    values: Vector  # (event_cap + features.kernels.tiles.HASHES_MAX_COUNT,)
+    times: Vector  # (event_cap,): beside `values`
+    ranked: Vector  # (event_cap,): values of one window, in any order
     distinct: Table  # (power of two >= 2 * len(values), 2): value, generation
-    tallies: Table  # beside `distinct`: how often the value was met
+    tallies: Vector  # beside `distinct`: how often the value was met
     current: Table  # (entities, len(CurrentField))
-    registers: NDArray[np.float64]  # (most registers of a stage, 1)
-    results: NDArray[np.float64]  # (most results of a stage, 1)
-    externals: NDArray[np.float64]  # (0, 1): stages read none
+    registers: FloatTable  # (most registers of a stage, 1)
+    results: FloatTable  # (most results of a stage, 1)
+    externals: FloatTable  # (0, 1): stages read none
     parts: Table  # (features.kernels.tiles.PART_COUNT, len(features.kernels.tiles.PartField))
-    guess: NDArray[np.float64]  # (len(features.kernels.tiles.GuessField),)
+    guess: FloatVector  # (len(features.kernels.tiles.GuessField),)

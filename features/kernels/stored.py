@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from features.columns import CODE_CELLS, MISSING, Cell, Kind
 from features.kernels.jit import kernel, part
-from features.kernels.layout import NOT_REACHED, EntityField, Layout, Table
+from features.kernels.layout import NOT_REACHED, EntityField, Layout, Table, Vector
 from features.plan import Plan
 
 FORMAT_VERSION = 2  # the top byte of the first word
@@ -77,7 +77,7 @@ class Form(NamedTuple):
 
     entities: Table
     columns: Table  # one row for each of `Layout.kept`
-    cell_bytes: Table  # (standard cells,)
+    cell_bytes: Vector  # (standard cells,)
     bounded: Table  # (narrow cells that are kept, 3): cell, lowest and highest value that fits
 
 
