@@ -11,11 +11,12 @@ import pytest
 import redis
 from worker_runs import Bank
 
-from streams.policy_files import BANK_POLICY
+from streams.policy_files import BANK_POLICY, read_policy
 from streams.private_kafka import PrivateKafka, lacking
 from streams.private_redis import PrivateRedis
 from streams.redis_store import RedisStore
 from streams.settings import Settings
+from streams.worker.warming import warm_up
 from streams.store import MemoryStore, Store
 
 Factory = Callable[[], Store]
@@ -53,9 +54,15 @@ def kafka() -> Iterator[PrivateKafka]:
         yield broker
 
 
+@pytest.fixture(scope="session")
+def compiled() -> None:
+    """Fill the cache of compiled kernels: workers would take minutes to, and nobody waits so long."""
+    warm_up(read_policy())
+
+
 @pytest.fixture
 def open_bank(
-    kafka: PrivateKafka, redis_url: str, redis_prefix: str, tmp_path: Path
+    compiled: None, kafka: PrivateKafka, redis_url: str, redis_prefix: str, tmp_path: Path
 ) -> Iterator[Callable[..., Bank]]:
     """Return a maker of topics and workers of this test alone; settings may be given."""
     name, made = f"t{uuid.uuid4().hex[:8]}", []

@@ -163,6 +163,12 @@ def embedded(policy: Policy, records: Records, partition_count: int) -> tuple[St
     return state | {("trainer", key): value for key, value in store.scan("trainer")}, lines
 
 
+def differing(found: State, expected: State) -> list[tuple[str, bytes]]:
+    """Return where two states differ; pytest would take minutes to show the values."""
+    places = {*found, *expected}
+    return sorted(place for place in places if found.get(place) != expected.get(place))
+
+
 class Worker:
     """A worker in a process of its own; its log goes to a file."""
 
