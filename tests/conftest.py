@@ -16,8 +16,8 @@ from streams.private_kafka import PrivateKafka, lacking
 from streams.private_redis import PrivateRedis
 from streams.redis_store import RedisStore
 from streams.settings import Settings
-from streams.worker.warming import warm_up
 from streams.store import MemoryStore, Store
+from streams.worker.warming import warm_up
 
 Factory = Callable[[], Store]
 
@@ -56,7 +56,7 @@ def kafka() -> Iterator[PrivateKafka]:
 
 @pytest.fixture(scope="session")
 def compiled() -> None:
-    """Fill the cache of compiled kernels: workers would take minutes to, and nobody waits so long."""
+    """Fill the cache of compiled kernels: cold, a worker takes minutes before it joins."""
     warm_up(read_policy())
 
 
