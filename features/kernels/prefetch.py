@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from features.columns import MISSING, Cell, Cells, Kind
-from features.kernels.index import find, home_of, owner_code
+from features.kernels.index import home_of, owner_code
 from features.kernels.jit import inlined, part
 from features.kernels.layout import (
     EntityField,
@@ -27,6 +27,7 @@ from features.kernels.layout import (
 )
 
 ROWS = 64  # asked for together: about 200 KiB of memory, which the second cache holds
+WALKED_COUNT = 32  # events: of a history that isn't kept running, so many are asked for
 _LINE_WORDS = 8
 
 
@@ -50,19 +51,41 @@ _ask: Any = intrinsic(_asking)
 
 
 @inlined
+def _ask_found(lookup: Table, histories: Table, key: int, owner: int) -> int:
+    """Ask for the row of the history of `key`, or of another kind's of that key; -1 for none."""
+    at = home_of(lookup, key, owner)
+    while lookup[at, 1] and lookup[at, 0] != key:
+        at = (at + 1) & (lookup.shape[0] - 1)
+    history = int(lookup[at, 1]) - 1
+    if history >= 0:
+        for word in range(0, histories.shape[1], _LINE_WORDS):
+            _ask(histories, history * histories.shape[1] + word)
+        _ask(histories, (history + 1) * histories.shape[1] - 1)
+    return history
+
+
+@inlined
 def _ask_history(layout: Layout, state: State, entity: int, history: int) -> None:
     """Ask for where the next event will stand, for the running state and for the partial."""
     histories, entities = state.histories, layout.entities
     capacity = histories[history, HistoryField.CAPACITY]
-    at = histories[history, HistoryField.START] + histories[history, HistoryField.COUNT] - 1
+    count = histories[history, HistoryField.COUNT]
+    at = histories[history, HistoryField.START] + count - 1
+    block = histories[history, HistoryField.RUNNING]
+    reach = min(count, WALKED_COUNT) if block < 0 else 0
+    read = entities[entity, EntityField.STATE_COLUMNS] | 1
     if capacity > 0:
         for _ in range(entities[entity, EntityField.WIDTH]):
             _ask(state.arena, at)
+            if read & 1:
+                for back in range(_LINE_WORDS, reach, _LINE_WORDS):
+                    _ask(state.arena, at - back)
+            read >>= 1
             at += capacity
     partial = histories[history, HistoryField.PARTIAL]
     if partial >= 0:
         _ask(state.partials, partial * state.partials.shape[1])
-    block = histories[history, HistoryField.RUNNING]
+        _ask(state.partials, (partial + 1) * state.partials.shape[1] - 1)
     if block >= 0:
         end = block + entities[entity, EntityField.STATE_WORDS]
         for word in range(block, end, _LINE_WORDS):
@@ -124,7 +147,7 @@ def ask_for_rows(
             history = -1
             if kinds[row] == Kind.TRANSACTION and key != MISSING:
                 owner = owner_code(entities, entity, partition)
-                history = find(lookup, state.histories, key, owner)
+                history = _ask_found(lookup, state.histories, key, owner)
             found[(row - first) * count + entity] = history
     for at in range((last - first) * count):
         if found[at] >= 0:
