@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from features.histories import Features
 from features.plan import Plan
 
 OutputRow = Callable[[str], float]
@@ -13,9 +14,10 @@ OutputRow = Callable[[str], float]
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Both programs' results for a batch: float64[outputs, n] each."""
+    """Both programs' results for a batch, float64[outputs, n] each, and what its slots say."""
 
     plan: Plan
+    features: Features
     before: NDArray[np.float64]
     after: NDArray[np.float64]
 

@@ -71,9 +71,16 @@ class Costs:
     severity_from: tuple[float, ...]  # expected loss in money of SEVERITIES[1:], ascending
 
 
+AS_IS, IGNORE, FIRE = "use", "ignore", "fire"
+CERTAINTY_CHOICES = (AS_IS, IGNORE, FIRE)  # what a rule makes of a value that is not exact
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A condition that raises the action at least to its own; in shadow it is only recorded."""
+    """A condition that raises the action at least to its own; in shadow it is only recorded.
+
+    `if_absent`, `if_stale`, `if_approximate` are of CERTAINTY_CHOICES: see `actions.trust`.
+    """
 
     id: str
     risk: str
@@ -82,6 +89,9 @@ class Rule:
     severity: str
     shadow: bool
     reason: Template
+    if_absent: str = AS_IS
+    if_stale: str = AS_IS
+    if_approximate: str = AS_IS
 
 
 @dataclass(frozen=True, slots=True)

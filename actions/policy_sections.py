@@ -6,6 +6,7 @@ from typing import get_args
 from actions.currencies import EXPONENTS, fits_64_bits, minor_factor
 from actions.policy_schema import (
     ACTIONS,
+    CERTAINTY_CHOICES,
     REPEATS_MS,
     SEVERITIES,
     ActionCost,
@@ -35,7 +36,8 @@ CHANNELS: tuple[str, ...] = get_args(ContactChannel)
 EVENT_CAP_MAX = 65_536
 COST_MAX = 1e9
 _SCOPES = ("local", "shared")
-_RULE_OPTIONS = ("severity", "shadow")
+_CERTAINTIES = ("if_absent", "if_stale", "if_approximate")
+_RULE_OPTIONS = ("severity", "shadow", *_CERTAINTIES)
 
 
 def read_currency(item: Item, what: str = "a currency (ISO 4217)") -> str:
@@ -180,6 +182,7 @@ def read_rules(items: Sequence[Item]) -> tuple[Rule, ...]:
                 severity=severity.choice("severity", SEVERITIES) if severity else "medium",
                 shadow=shadow.boolean("shadow") if shadow else False,
                 reason=parse_template(fields["reason"], "reason"),
+                **{n: fields[n].choice(n, CERTAINTY_CHOICES) for n in _CERTAINTIES if n in fields},
             )
         )
     return tuple(rules)

@@ -20,6 +20,7 @@ from actions.outputs import Conditions, Outputs
 from actions.policy import Policy
 from actions.policy_schema import ACTIONS, SEVERITIES, Costs, Rule
 from actions.templates import formatted
+from actions.trust import RuleTrust
 from features.plan import Plan
 from features.records import Alert, Reason, RiskAction, Severity, Transaction, Versions
 
@@ -49,26 +50,28 @@ class RiskDecider:
         self.shadow = tuple(rule for rule in policy.rules if rule.shadow)
         self._live_conditions = Conditions(plan, [f"rule:{rule.id}" for rule in self.live])
         self._shadow_conditions = Conditions(plan, [f"rule:{rule.id}" for rule in self.shadow])
+        self._live_trust = RuleTrust(plan, self.live)
+        self._shadow_trust = RuleTrust(plan, self.shadow)
         self._live_actions = _codes([rule.action for rule in self.live], ACTIONS)
         self._live_severities = _codes([rule.severity for rule in self.live], SEVERITIES)
 
     def decide(
         self,
-        outputs_before: NDArray[np.float64],
-        outputs_after: NDArray[np.float64],
+        outputs: Outputs,
         score: NDArray[np.float64],
         amount_major: NDArray[np.float64],
         transactions: NDArray[np.bool_],
     ) -> Verdicts:
         """Decide n rows.
 
-        Outputs are float64[outputs, n] of the plan's two programs; `score` float64[n] is the
-        probability of fraud, NaN where no model has an opinion yet (then only rules decide);
-        `amount_major` float64[n] is in the policy's currency, NaN counting as nothing at stake;
-        `transactions` bool[n] says which rows are decided at all.
+        `score` float64[n] is the probability of fraud, NaN where no model has an opinion yet (then
+        only rules decide); `amount_major` float64[n] is in the policy's currency, NaN counting as
+        nothing at stake; `transactions` bool[n] says which rows are decided at all.
         """
-        hits = self._live_conditions.hold(outputs_before, outputs_after, transactions)
-        shadow_hits = self._shadow_conditions.hold(outputs_before, outputs_after, transactions)
+        hits = self._live_conditions.hold(outputs.before, outputs.after, transactions)
+        shadow_hits = self._shadow_conditions.hold(outputs.before, outputs.after, transactions)
+        self._live_trust.settle(hits, outputs.features, transactions)
+        self._shadow_trust.settle(shadow_hits, outputs.features, transactions)
         actions = np.zeros(score.size, dtype=np.uint8)
         severities = np.zeros(score.size, dtype=np.uint8)
         costs = self.policy.costs
@@ -103,8 +106,10 @@ class RiskDecider:
         action = ACTIONS[verdicts.actions[row]]
         if action == ACTIONS[0]:
             raise ValueError(f"alert of row {row}: expected an action beyond allow, got allow")
-        fired = [rule for rule, hit in zip(self.live, verdicts.hits[row], strict=True) if hit]
-        reasons = (*(self._reason(rule, outputs, row) for rule in fired), *model_reasons)
+        numbers = np.flatnonzero(verdicts.hits[row]).tolist()
+        fired = [self.live[number] for number in numbers]
+        of_rules = (self._reason(number, outputs, row) for number in numbers)
+        reasons = (*of_rules, *model_reasons)
         score = 0.0 if score != score else float(score)
         return Alert(
             alert_id=deterministic_id(transaction.event_id, "alert"),
@@ -121,11 +126,13 @@ class RiskDecider:
             versions=versions,
         )
 
-    def _reason(self, rule: Rule, outputs: Outputs, row: int) -> Reason:
+    def _reason(self, number: int, outputs: Outputs, row: int) -> Reason:
+        rule = self.live[number]
         value = outputs.row(row)
         values = [value(f"reason:{rule.id}:{k}") for k in range(len(rule.reason.fields))]
         text = rule.reason.fill(values, self.policy.currency, self.policy.currency_exponent)
-        return Reason(source=f"rule:{rule.id}", text=text, weight=1.0)
+        status = self._live_trust.of_reason(number, outputs.features, row)
+        return Reason(source=f"rule:{rule.id}", text=text, weight=1.0, status=status)
 
     def _score_reason(self, score: float) -> Reason:
         model = self.policy.costs.model if self.policy.costs else MODEL_RISK

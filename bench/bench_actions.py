@@ -17,6 +17,7 @@ from actions.policy_compiler import compile_policy
 from actions.risk import RiskDecider, cheapest
 from bench.measure import Measure
 from bench.traffic import HASHER, START_MS
+from features.histories import Features
 from features.plan import Plan
 from features.records import Profile, Transaction, Versions
 from streams.policy_files import BANK_POLICY
@@ -56,10 +57,12 @@ def test_risk(
         for program in (plan.before_models, plan.after_models)
     )
     transactions = np.ones(BATCH, dtype=np.bool_)
+    exact = np.zeros((len(plan.slot_texts), BATCH))
+    outputs = Outputs(plan, Features(exact, exact), before, after)
     measure.calls(
         f"RiskDecider.decide, batches of {BATCH}",
         BATCH,
-        lambda: decider.decide(before, after, *scores, transactions),
+        lambda: decider.decide(outputs, *scores, transactions),
         baseline=FLOOR,
     )
 
@@ -101,7 +104,8 @@ def salary_values(plan: Plan) -> OutputRow:
         else np.empty((0, 1))
         for program in (plan.before_models, plan.after_models)
     )
-    return Outputs(plan, before, after).row(0)
+    exact = np.zeros((len(plan.slot_texts), 1))
+    return Outputs(plan, Features(exact, exact), before, after).row(0)
 
 
 def _is_condition(name: str) -> bool:

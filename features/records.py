@@ -156,12 +156,19 @@ class Promotion(Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", t
 Record = Transaction | Interaction | Profile | Label | Outcome | Contact | Promotion
 
 
-class Reason(Struct, frozen=True, kw_only=True):
-    """One ground of a decision: `source` is `rule:<id>` or `model:<name>:<input>`."""
+ReasonStatus = Literal["exact", "stale", "approximate"]
+
+
+class Reason(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One ground of a decision: `source` is `rule:<id>` or `model:<name>:<input>`.
+
+    `status` says how far the values behind it can be trusted; it is left out where all are exact.
+    """
 
     source: str
     text: str
     weight: float
+    status: ReasonStatus = "exact"
 
 
 class Versions(Struct, frozen=True, kw_only=True):

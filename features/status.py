@@ -5,6 +5,7 @@ miss something is approximate or stale, also where it is undefined: a mean over 
 events had to be dropped is NaN, and yet nobody knows that the window was empty.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ _ROUNDING = 2.0**-48  # of a value: more than two divisions make
 
 
 class Status(IntEnum):
-    """What is known of a value."""
+    """What is known of a value, from the best to the worst."""
 
     EXACT = 0
     ABSENT = 1  # undefined, and rightly so: NaN
@@ -45,6 +46,16 @@ def slot_statuses(features: Features, ages_ms: NDArray[np.float64] | None = None
     there is no such part; None where one process sees everything.
     """
     return Statuses(_codes(features.values, features.errors, ages_ms), features.errors)
+
+
+def worst_statuses(slots: Sequence[int], features: Features) -> NDArray[np.uint8]:
+    """Return the worst Status of some slots at each row, uint8[n]; EXACT where there are none."""
+    chosen = list(slots)
+    if not chosen:
+        return np.zeros(features.values.shape[1], dtype=np.uint8)
+    ages_ms = None if features.ages_ms is None else features.ages_ms[chosen]
+    codes = _codes(features.values[chosen], features.errors[chosen], ages_ms)
+    return np.asarray(codes.max(axis=0))
 
 
 def output_statuses(

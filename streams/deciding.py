@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 from numpy.typing import NDArray
 
 from actions.customers import CustomerState, profile_column
@@ -12,9 +12,11 @@ from actions.next_best import NextBestAction
 from actions.outputs import Outputs
 from actions.policy import Policy
 from actions.risk import RiskDecider, Verdicts
+from actions.trust import reason_status, slots_behind
 from features.batches import Batch
 from features.columns import Cell, Kind
 from features.errors import RecordError
+from features.histories import Features
 from features.plan import Plan
 from features.records import (
     ENCODER,
@@ -57,6 +59,7 @@ class ActionPass:
         self._risk = RiskDecider(policy, plan)
         self._next_best = NextBestAction(policy, plan)
         self._explainer = _explainer(policy)
+        self._inputs_read = _inputs_read(policy, plan)
 
     @property
     def rule_ids(self) -> tuple[str, ...]:
@@ -91,8 +94,7 @@ class ActionPass:
         transactions = batch.kinds == Kind.TRANSACTION
         amounts = np.where(transactions, batch.cells[Cell.AMOUNT], 0)
         return self._risk.decide(
-            scored.outputs.before,
-            scored.outputs.after,
+            scored.outputs,
             scored.scores,
             amounts / 10**self._policy.currency_exponent,
             transactions,
@@ -156,10 +158,15 @@ class ActionPass:
             return {}
         inputs = scored.inputs[rows]
         contributions = scored.contributions(inputs)
-        return {
-            row: explainer.reasons(contributions[i], inputs[i])
-            for i, row in enumerate(rows.tolist())
-        }
+        reasons = {}
+        for i, row in enumerate(rows.tolist()):
+            found = explainer.reasons(contributions[i], inputs[i])
+            reasons[row] = tuple(self._with_status(r, scored.outputs.features, row) for r in found)
+        return reasons
+
+    def _with_status(self, reason: Reason, features: Features, row: int) -> Reason:
+        status = reason_status(self._inputs_read[reason.source], features, row)
+        return reason if status == reason.status else structs.replace(reason, status=status)
 
 
 def _explainer(policy: Policy) -> Explainer | None:
@@ -169,6 +176,14 @@ def _explainer(policy: Policy) -> Explainer | None:
             sentences = {item.name: item.reason for item in model.inputs}
             return Explainer(model.name, [item.name for item in model.inputs], sentences)
     return None
+
+
+def _inputs_read(policy: Policy, plan: Plan) -> dict[str, list[int]]:
+    """Return the slots behind each input of each model, by the source that reasons name."""
+    sources = [
+        f"model:{model.name}:{item.name}" for model in policy.models for item in model.inputs
+    ]
+    return {source: slots_behind(plan, source) for source in sources}
 
 
 def _state_for_change(batch: Batch, row: int, partitions: Partitions) -> CustomerState:

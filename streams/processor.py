@@ -182,7 +182,8 @@ class Processor:
         return output
 
     def _process_run(self, batch: Batch, output: Output) -> None:
-        slots = self._engine.update(batch.kinds, batch.cells, batch.partitions).values
+        features = self._engine.update(batch.kinds, batch.cells, batch.partitions)
+        slots = features.values
         self._on_stage("features")
         self._actions.apply_profiles(batch, self.partitions)
         externals = self._actions.externals(batch, self.partitions)
@@ -200,7 +201,7 @@ class Processor:
         after = evaluate(self.plan.after_models, batch.cells, slots, externals)
         scored = Scored(
             batch=batch,
-            outputs=Outputs(self.plan, before, after),
+            outputs=Outputs(self.plan, features, before, after),
             scores=scores,
             inputs=inputs[self._deciding.declaration.name] if self._deciding else None,
             contributions=self._deciding.contributions if self._deciding else None,

@@ -17,7 +17,7 @@ from actions.risk import RiskDecider, Verdicts
 from features.columns import Cell, Kind
 from features.decode import ONE_TOPIC, Decoder
 from features.hashing import IdHasher
-from features.histories import FeatureEngine
+from features.histories import FeatureEngine, Features
 from features.kernels.walker import evaluate
 from features.plan import Plan
 from features.raw import RawRecord
@@ -79,7 +79,8 @@ def outputs_of(
     batch = Decoder(HASHER, RateTable(bank_policy()).convert).decode(raws)
     assert not batch.refused
     engine = FeatureEngine(plan, [0], assume_fresh=True)
-    slots = engine.update(batch.kinds, batch.cells, batch.partitions).values
+    features = engine.update(batch.kinds, batch.cells, batch.partitions)
+    slots = features.values
     externals = np.full((len(plan.externals), len(records)), np.nan)
     for i, name in enumerate(plan.externals):
         column = name.removeprefix("profile.")
@@ -89,7 +90,8 @@ def outputs_of(
     after = evaluate(plan.after_models, batch.cells, slots, externals)
     rows = np.flatnonzero(batch.kinds == Kind.TRANSACTION)
     transactions = [r for r in records if isinstance(r, Transaction)]
-    return Outputs(plan, before[:, rows], after[:, rows]), transactions
+    said = Features(features.values[:, rows], features.errors[:, rows])
+    return Outputs(plan, said, before[:, rows], after[:, rows]), transactions
 
 
 def verdicts_of(outputs: Outputs) -> tuple[RiskDecider, Verdicts]:
@@ -98,7 +100,7 @@ def verdicts_of(outputs: Outputs) -> tuple[RiskDecider, Verdicts]:
     n = outputs.before.shape[1]
     unscored = np.full(n, np.nan)
     every = np.ones(n, dtype=np.bool_)
-    return decider, decider.decide(outputs.before, outputs.after, unscored, unscored, every)
+    return decider, decider.decide(outputs, unscored, unscored, every)
 
 
 def fired_at(records: Sequence[Record], index: int = -1) -> set[str]:

@@ -14,11 +14,13 @@ from actions_scene import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from actions.outputs import Outputs
 from actions.policy_schema import ACTIONS, SEVERITIES, ActionCost, Costs
 from actions.risk import RiskDecider, Verdicts, cheapest
 from actions.templates import formatted
+from features.histories import Features
 from features.records import Reason
 
 money = st.floats(0, 1e5, allow_nan=False)
@@ -55,6 +57,13 @@ def test_equal_costs_go_to_the_milder_action() -> None:
     assert cheapest(same, np.array([0.3]), np.array([100.0])).tolist() == [0]
 
 
+def made_up(before: NDArray[np.float64]) -> Outputs:
+    """Return outputs of the first program as if they came from slots that are all exact."""
+    plan, n = bank_plan(), before.shape[1]
+    nothing = np.zeros((len(plan.slot_texts), n))
+    return Outputs(plan, Features(nothing, nothing), before, np.zeros((0, n)))
+
+
 def decide(
     scores: list[float], amounts: list[float], fired: dict[str, list[int]] | None = None
 ) -> Verdicts:
@@ -65,9 +74,8 @@ def decide(
     for rule, rows in (fired or {}).items():
         before[plan.before_models.outputs[f"rule:{rule}"], rows] = 1.0
     decider = RiskDecider(bank_policy(), plan)
-    after = np.zeros((0, n))
     every = np.ones(n, dtype=np.bool_)
-    return decider.decide(before, after, np.array(scores), np.array(amounts), every)
+    return decider.decide(made_up(before), np.array(scores), np.array(amounts), every)
 
 
 def test_shipped_costs_by_hand() -> None:
@@ -103,7 +111,7 @@ def test_rows_that_are_no_transactions_are_left_alone() -> None:
     before = np.ones((len(plan.before_models.outputs), 2))
     decider = RiskDecider(bank_policy(), plan)
     ones = np.ones(2)
-    verdicts = decider.decide(before, np.zeros((0, 2)), ones, ones * 1e6, np.array([False, True]))
+    verdicts = decider.decide(made_up(before), ones, ones * 1e6, np.array([False, True]))
     assert verdicts.actions.tolist() == [0, ACTIONS.index("decline")]
     assert not verdicts.hits[0].any() and not verdicts.shadow_hits[0].any()
     assert verdicts.severities[0] == 0
@@ -136,7 +144,7 @@ def test_risk_is_that_of_the_hardest_rule_and_else_of_the_model() -> None:
     plan = bank_plan()
     fired = {"new_country_spree": [0], "gang_device": [0], "mule_in_and_out": [0]}
     verdicts = decide([0.0, 1.0], [100.0, 100.0], fired)
-    outputs = Outputs(plan, np.full((len(plan.before_models.outputs), 2), np.nan), np.zeros((0, 2)))
+    outputs = made_up(np.full((len(plan.before_models.outputs), 2), np.nan))
     decider = RiskDecider(bank_policy(), plan)
     alert = decider.alert(0, payment(NOON_MS, 1.0), verdicts, outputs, np.nan, [], VERSIONS)
     assert alert.risk == "gang"  # hold, as for the mule, but critical
