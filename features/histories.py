@@ -23,6 +23,7 @@ from features.kernels.layout import (
 from features.kernels.packing import SLACK_BYTES
 from features.plan import Plan
 from features.residency import MemoryUse
+from features.tracking import Tracking
 
 _KINDS, _CELLS, _PARTITIONS = np.dtype(np.uint8), np.dtype(np.int64), np.dtype(np.uint16)
 _FAULTS = {
@@ -60,7 +61,7 @@ class Features(NamedTuple):
 
     `values` are in raw units (minor units, micro-degrees, milliseconds), NaN where undefined or
     where the row is not one of SLOT_KINDS. `errors` bounds how far a value may be from the truth: 0
-    where it is exact, infinite where events that its window needs had to be dropped. `ages_ms` says
+    where it is exact, infinite where events that its window needs are not known. `ages_ms` says
     how old its parts of other processes are: see `ForeignParts.note`; None where none are foreign.
     """
 
@@ -135,6 +136,7 @@ class FeatureEngine:
         self.memory_bytes_max: int | None = None  # of histories and tables; `make_room` keeps it
         self._scratch = residency.empty_scratch(plan, self._layout)
         self._write_book()
+        self.tracking = Tracking(plan, self._layout.reads)
 
     @property
     def unmatched_labels(self) -> int:
@@ -330,6 +332,7 @@ class FeatureEngine:
                 raise self._misfit(kinds, given)
             self._grow(need)
             need = histories.update(self._book, True, kinds, cells, partitions, values, errors)
+        self.tracking.mark(kinds, cells, partitions, errors)
         ages_ms = self.foreign.note(cells) if self.foreign is not None else None
         return Features(values, errors, ages_ms)
 

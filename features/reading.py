@@ -5,7 +5,7 @@ nothing but the entity's key and the time. No slot counts it, so every value is 
 whose time lies in its window, by the same kernels as always; the engine is thrown away.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -59,16 +59,20 @@ def read_entity(
     key: int,
     stored: Iterable[tuple[EntityKey, bytes | None]],
     at_ms: int | None = None,
+    late: Mapping[int, Mapping[str, int]] | None = None,
 ) -> Reading:
     """Return what the plan's slots say of an entity at `at_ms`, or at its newest event.
 
-    `stored` holds the entity's histories (of a shared one: all partials). Raises HistoryError for
-    one that can't be loaded and MillraceError where there is no event and no time is given.
+    `stored` holds the entity's histories (of a shared one: all partials); `late` says, by
+    partition, since when some kinds of history are kept: see `Tracking.begin`. Raises HistoryError
+    for one that can't be loaded and MillraceError where there is no event and no time is given.
     """
     items = list(stored)
     partitions = sorted({owner.partition for owner, _ in items})
     engine = FeatureEngine(_uncounted(plan), partitions)
     engine.load(items)
+    for partition, since_ms in (late or {}).items():
+        engine.tracking.begin(partition, since_ms)
     if at_ms is None:
         times = [ts for owner, _ in items if (ts := engine.newest_ts(owner)) is not None]
         if not times:

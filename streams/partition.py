@@ -11,6 +11,7 @@ from features.columns import Cell, Cells, Kind, LabelCode
 from features.records import TrainingExample
 from online_models.delayed import PendingLabels
 from streams.customer_states import CustomerStates
+from streams.tracked import TRACKED_KEY, TrackedKinds
 
 CLOCK_KEY = b"clock"
 CUSTOMER_PREFIX = b"customer:"
@@ -33,8 +34,15 @@ class Write(NamedTuple):
 class PartitionState:
     """State of one partition; everything here follows from its own input sequence alone."""
 
-    def __init__(self, pending: Mapping[str, PendingLabels], *, fresh: bool = False) -> None:
+    def __init__(
+        self,
+        pending: Mapping[str, PendingLabels],
+        tracked: TrackedKinds,
+        *,
+        fresh: bool = False,
+    ) -> None:
         self.clock_ms = 0
+        self.tracked = tracked
         self.pending = pending
         self.has_profiles = False  # whether any customer's profile has ever been seen
         self.customers = CustomerStates(fresh)
@@ -135,13 +143,17 @@ class PartitionState:
         if self.clock_ms != self._clock_written_ms:
             writes.append(Write(CLOCK_KEY, 0, b"%d" % self.clock_ms))
             self._clock_written_ms = self.clock_ms
+        tracked = self.tracked.change()
+        if tracked is not None:
+            writes.append(Write(TRACKED_KEY, 0, tracked))
         return writes, deletes
 
     def restore(self, load: Load) -> None:
         """Take up the stored clock and pending labels; customers come when they are needed."""
-        clock, pending_list = load([CLOCK_KEY, PENDING_LIST_KEY])
+        clock, pending_list, tracked = load([CLOCK_KEY, PENDING_LIST_KEY, TRACKED_KEY])
         if clock is not None:
             self.clock_ms = self._clock_written_ms = int(clock)
+        self.tracked.restore(tracked, self.clock_ms)
         keys = (pending_list or b"").splitlines()
         stored = dict(zip(keys, load(keys), strict=True))
         self._pending_keys = dict.fromkeys(keys)

@@ -37,6 +37,7 @@ from streams.history_names import HISTORY_PREFIX, history_name, history_owner
 from streams.partition import CUSTOMER_PREFIX, PartitionState, Write, hex_key, unhex_key
 from streams.residency import Residency
 from streams.scoring import Scorer
+from streams.tracked import TrackedKinds, kinds_of
 
 
 class StateKey(NamedTuple):
@@ -90,7 +91,9 @@ class Processor:
         self._versions = self._current_versions()
         self.partitions = {
             partition: PartitionState(
-                {m.name: _pending(policy, m) for m in policy.models}, fresh=fresh
+                {m.name: _pending(policy, m) for m in policy.models},
+                TrackedKinds(kinds_of(self.plan)),
+                fresh=fresh,
             )
             for partition in partitions
         }
@@ -157,6 +160,7 @@ class Processor:
         """Take up each partition's clock and pending labels from the store."""
         for partition, state in self.partitions.items():
             state.restore(partial(load, partition))
+            self._engine.tracking.begin(partition, state.tracked.late)
 
     def apply_model(self, version: ModelVersion) -> None:
         """Swap in a model version; it scores from the next record on."""

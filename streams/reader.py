@@ -37,6 +37,7 @@ from streams.history_names import history_name
 from streams.partition import CLOCK_KEY
 from streams.partitioner import PARTITIONS_MAX_COUNT
 from streams.store import Store
+from streams.tracked import TRACKED_KEY, TrackedKinds, kinds_of
 
 PARTITIONS_AT_ONCE = 256
 PARTITIONS_SHOWN_MAX = 8
@@ -119,7 +120,8 @@ class FeatureReader:
             raise MillraceError(f"expected an entity of {known}, got `{entity}`{hint}")
         key = self._key(entity, entity_id)
         stored = self._stored(entity, entity_id, key, partition)
-        reading = read_entity(self._plan, entity, key, stored, at_ms)
+        late = self._late(entity, {owner.partition for owner, _ in stored})
+        reading = read_entity(self._plan, entity, key, stored, at_ms, late)
         return EntityReading(
             entity, entity_id, reading.at_ms, self._values(entity, reading),
             self._outputs(entity, reading),
@@ -156,6 +158,17 @@ class FeatureReader:
                 f"choose one of {', '.join(map(str, list(found)[:PARTITIONS_SHOWN_MAX]))}"
             )
         return [item for items in found.values() for item in items]
+
+    def _late(self, entity: str, holding: set[int]) -> dict[int, dict[str, int]]:
+        """Return since when the partitions that matter keep some kinds of history."""
+        late = {}
+        for number in self._known_partitions() if self._is_shared(entity) else holding:
+            keys = [(str(number), CLOCK_KEY), (str(number), TRACKED_KEY)]
+            clock, stored = self._store.load(keys)
+            tracked = TrackedKinds(kinds_of(self._plan))
+            tracked.restore(stored, int(clock or 0))
+            late[number] = tracked.late
+        return late
 
     def _known_partitions(self) -> tuple[int, ...]:
         """Return the partitions that have seen a record: those with a clock.

@@ -20,6 +20,7 @@ from replay.expression_files import ExpressionSet
 from replay.simulator import Simulator, SimulatorSettings
 from replay.source_record import SourceRecord
 from streams.embedded import EmbeddedRuntime, EmbeddedSettings
+from streams.history_names import HISTORY_PREFIX
 from streams.reader import EntityReading, FeatureReader, UnknownEntityError
 from streams.redis_store import RedisStore
 from streams.sinks import MemorySink
@@ -293,7 +294,8 @@ class Foreign(MemoryStore):
     """A store whose histories are something else."""
 
     def load(self, keys: Sequence[tuple[str, bytes]]) -> list[bytes | None]:
-        return [b"no history" for _ in keys]
+        is_history = [name.startswith(HISTORY_PREFIX) for _, name in keys]
+        return [b"no history" if of_history else None for of_history in is_history]
 
 
 def test_a_value_that_is_no_history_is_an_error() -> None:
