@@ -275,9 +275,10 @@ class FeatureEngine:
             if owner.partition not in known or not self._shared[self._number(owner)]:
                 raise ValueError(f"{owner}: expected a shared entity's part that isn't ours")
         source = np.empty((stored.COLUMN_BITS, 2), dtype=np.int64)
+        decoded = np.empty(stored.COLUMN_BITS, dtype=np.int64)
         self._state.control[Control.ROW] = 0
         while need := foreign.take(
-            self._layout, self._form, self._state, data, table, source, is_first
+            self._layout, self._form, self._state, data, table, source, decoded, is_first
         ):
             self._grow(need)
 
@@ -333,7 +334,10 @@ class FeatureEngine:
             self._grow(need)
             need = histories.update(self._book, True, kinds, cells, partitions, values, errors)
         self.tracking.mark(kinds, cells, partitions, errors)
-        ages_ms = self.foreign.note(cells) if self.foreign is not None else None
+        if self.foreign is None:
+            return Features(values, errors, None)
+        ages_ms = self.foreign.note(cells)
+        errors[(ages_ms > 0.0) & (errors > 0.0)] = np.inf  # old copies bound nothing
         return Features(values, errors, ages_ms)
 
     def changes(self) -> list[Change]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from features.columns import MISSING, Cells
 from features.kernels import extremes
 from features.kernels.answers import answer_sums
+from features.kernels.arena import later_than
 from features.kernels.folding import doubtful_count
 from features.kernels.jit import inlined, part
 from features.kernels.layout import (
@@ -83,26 +84,33 @@ def _add_running(layout: Layout, state: State, scratch: Scratch, history: int, f
         sums[PartField.LEAST] = -extremes.front_value(pool, queue + extremes.QUEUE_WORDS)
 
 
+@inlined
+def _widest(layout: Layout, scratch: Scratch, family: int) -> int:
+    """Return where the family's widest window begins."""
+    member = layout.families[family, FamilyField.MEMBER_FROM]
+    return int(scratch.positions[layout.members[member, MemberField.LOW_BOUND]])
+
+
 @part
 def _take_held(
-    layout: Layout, state: State, scratch: Scratch, entity: int, family: int, doubtful_to: int,
+    layout: Layout, state: State, scratch: Scratch, entity: int, family: int, first: int,
     high: int, skip: int,
 ) -> None:  # fmt: skip
-    """Fill what the history holds, without doubt, of all windows that reach beyond its floor."""
+    """Fill what a history holds, without doubt, of a window: its events [`first`, `high`)."""
     history = scratch.current[entity, CurrentField.HISTORY]
     method, sums = layout.families[family, FamilyField.METHOD], scratch.parts[HELD]
     clear_part(sums)
     if layout.families[family, FamilyField.NEEDS] & ~state.histories[history, HistoryField.KNOWN]:
         return
     if method == Method.ENDS:
-        held = max(high - doubtful_to, 0) - (1 if doubtful_to <= skip < high else 0)
+        held = max(high - first, 0) - (1 if first <= skip < high else 0)
         sums[PartField.COUNT] = held
         if held > 0:
             sums[PartField.LEAST], sums[PartField.MOST] = 0, 0
-    elif scratch.current[entity, CurrentField.RUNS] and doubtful_to == 0:
+    elif scratch.current[entity, CurrentField.RUNS] and first == _widest(layout, scratch, family):
         _add_running(layout, state, scratch, history, family)
     else:
-        _add_held(layout, state, history, family, doubtful_to, high, skip, sums)
+        _add_held(layout, state, history, family, first, high, skip, sums)
 
 
 @part
@@ -127,7 +135,10 @@ def _answer_latest(
     doubtful_to: int, high: int, skip: int, current: int, row: int,
     slot_values: NDArray[np.float64], errors: NDArray[np.float64],
 ) -> None:  # fmt: skip
-    """Say whether what was found of SEEN, SINCE or LAST is certain: nothing newer was dropped."""
+    """Say whether what was found of SEEN, SINCE or LAST is certain: nothing newer was dropped.
+
+    `doubtful_to` events may stand before one that was dropped.
+    """
     output = layout.members[member, MemberField.OUTPUT]
     value, history = slot_values[output, row], scratch.current[entity, CurrentField.HISTORY]
     seen = layout.families[family, FamilyField.METHOD] == Method.SEEN
@@ -140,12 +151,14 @@ def _answer_latest(
 @part
 def _answer_tiles(
     layout: Layout, state: State, scratch: Scratch, entity: int, family: int, member: int,
-    edge_ms: int, end_ms: int, doubtful_to: int, high: int, skip: int, row: int,
+    low: int, edge_ms: int, end_ms: int, doubtful_to: int, high: int, skip: int, row: int,
     slot_values: NDArray[np.float64], errors: NDArray[np.float64],
 ) -> None:  # fmt: skip
-    """Answer a slot that tiles tell of; `scratch.parts[HELD]` is filled for its family."""
+    """Answer a slot that tiles tell of; `scratch.parts[HELD]` is filled for its window.
+
+    Of its events from `low` on, those before `doubtful_to` are uncertain.
+    """
     history = scratch.current[entity, CurrentField.HISTORY]
-    low = scratch.positions[layout.members[member, MemberField.LOW_BOUND]]
     if layout.families[family, FamilyField.METHOD] == Method.DISTINCT:
         answer_distinct(
             layout, state, scratch, entity, family, member, low, doubtful_to, high, skip,
@@ -184,6 +197,21 @@ def _hides_folded(
 
 
 @part
+def _dropped_count(
+    layout: Layout, state: State, entity: int, history: int, doubtful_to: int
+) -> int:
+    """Return how many events may stand before one that was dropped, here or elsewhere.
+
+    `doubtful_to` do because of what was dropped here.
+    """
+    if not state.control[Control.HAS_FOREIGN] or not layout.entities[entity, EntityField.SHARED]:
+        return doubtful_to
+    own = state.histories[history]
+    floor_ts = own[HistoryField.FLOOR_TS]
+    return later_than(state.arena, own[HistoryField.START], own[HistoryField.COUNT], floor_ts)
+
+
+@part
 def look_beyond(
     layout: Layout, state: State, scratch: Scratch, entity: int, kind: int, ts_ms: int,
     stage: int, cells: Cells, row: int, slot_values: NDArray[np.float64],
@@ -196,10 +224,8 @@ def look_beyond(
     history = scratch.current[entity, CurrentField.HISTORY]
     position = scratch.current[entity, CurrentField.POSITION]
     floor_ts, families = state.histories[history, HistoryField.FLOOR_TS], layout.families
-    folded = state.histories[history, HistoryField.TILES] >= 0
-    if state.control[Control.HAS_FOREIGN] and layout.entities[entity, EntityField.SHARED]:
-        folded = False  # nobody here knows what other processes folded
     doubtful_to = doubtful_count(state, history)
+    dropped_to = _dropped_count(layout, state, entity, history, doubtful_to)
     for family in range(layout.spans[entity, stage], layout.spans[entity, stage + 1]):
         end_ms = ts_ms - layout.bounds[families[family, FamilyField.HIGH_BOUND]]
         high = scratch.positions[families[family, FamilyField.HIGH_BOUND]]
@@ -211,7 +237,7 @@ def look_beyond(
         hides = _hides_folded(
             layout, scratch, entity, family, kind, floor_ts, ts_ms, doubtful_to
         )  # fmt: skip
-        is_held = False
+        held_from = -1
         for member in range(
             families[family, FamilyField.MEMBER_FROM], families[family, FamilyField.MEMBER_TO]
         ):
@@ -222,21 +248,22 @@ def look_beyond(
             if method == Method.SEEN or method == Method.LATEST:
                 current = cells[cell, row] if cell >= 0 else 0
                 _answer_latest(
-                    layout, state, scratch, entity, family, member, doubtful_to, high, skip,
+                    layout, state, scratch, entity, family, member, dropped_to, high, skip,
                     current, row, slot_values, errors,
                 )  # fmt: skip
             elif (
                 number < 0
-                or not folded
                 or (hides and ts_ms <= end_ms)
                 or not is_complete(layout, state, history, number, edge_ms)
             ):
                 errors[layout.members[member, MemberField.OUTPUT], row] = np.inf
             else:
-                if not is_held and method != Method.DISTINCT:
-                    _take_held(layout, state, scratch, entity, family, doubtful_to, high, skip)
-                    is_held = True
+                low = scratch.positions[layout.members[member, MemberField.LOW_BOUND]]
+                first = max(doubtful_to, low)
+                if held_from != first and method != Method.DISTINCT:
+                    _take_held(layout, state, scratch, entity, family, first, high, skip)
+                    held_from = first
                 _answer_tiles(
-                    layout, state, scratch, entity, family, member, edge_ms, end_ms, doubtful_to,
+                    layout, state, scratch, entity, family, member, low, edge_ms, end_ms, first,
                     high, skip, row, slot_values, errors,
                 )  # fmt: skip

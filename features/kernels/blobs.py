@@ -7,6 +7,7 @@ from enum import IntEnum
 
 import numpy as np
 
+from features.kernels.folding import own_floor
 from features.kernels.jit import kernel, part
 from features.kernels.layout import (
     Control,
@@ -131,7 +132,7 @@ def _pack_head(
     put_word(packed, at + 8 * Head.MAGIC, MAGIC | (FORMAT_VERSION << MAGIC_BITS))
     cells = form.entities[entity, FormField.CELLS] | (FOLDED if folded else 0)
     put_word(packed, at + 8 * Head.CELLS, cells)
-    put_word(packed, at + 8 * Head.FLOOR_TS, own[HistoryField.FLOOR_TS])
+    put_word(packed, at + 8 * Head.FLOOR_TS, own_floor(state, history))
     put_word(packed, at + 8 * Head.LACKING_TS, own[HistoryField.LACKING_TS])
     lacking = own[HistoryField.LACKING] | (size_class << COLUMN_BITS)
     put_word(packed, at + 8 * Head.LACKING, lacking)

@@ -2,7 +2,8 @@
 
 A history of a shared entity has the tiles of each partition's events, which are stored with that
 partition's part, and beside them those of all partitions together, which windows look at. A local
-entity's history has one block for both.
+entity's history has one block for both. Parts that other processes own have tiles too: see
+features.kernels.foreign_tiles.
 """
 
 import numpy as np
@@ -49,8 +50,7 @@ def has_room(layout: Layout, state: State, entity: int, history: int) -> bool:
         partial = state.histories[history, HistoryField.PARTIAL]
         while partial >= 0:
             own = state.partials[partial]
-            has_own = own[PartialField.TILES] >= 0 or own[PartialField.FOREIGN]
-            words += 0 if has_own else block_words
+            words += 0 if own[PartialField.TILES] >= 0 else block_words
             partial = state.partials[partial, PartialField.NEXT]
     state.control[Control.WORDS_NEEDED] = words
     return bool(state.control[Control.POOL_USED] + words <= len(state.pool))
@@ -77,6 +77,7 @@ def begin_tiles(layout: Layout, state: State, entity: int, history: int) -> None
     own[HistoryField.TILES] = block
     state.pool[block + BlockField.UNFOLDED_TS] = own[HistoryField.FLOOR_TS]
     state.pool[block + BlockField.FLOOR_EVENT] = LAST_EVENT
+    state.pool[block + BlockField.FLOOR_TS] = own[HistoryField.FLOOR_TS]
     partial = own[HistoryField.PARTIAL]
     while partial >= 0:
         if not state.partials[partial, PartialField.SECTION_BYTES]:
@@ -111,33 +112,47 @@ def part_block(layout: Layout, state: State, entity: int, history: int, partial:
 
 @part
 def raise_floor(state: State, history: int, ts_ms: int, event: int) -> None:
-    """Note that an event was dropped, and with it all that stand before it."""
-    own = state.histories[history]
+    """Note that an event was dropped here, and with it all that stand before it."""
+    own, pool = state.histories[history], state.pool
     tiles = own[HistoryField.TILES]
     if tiles >= 0:
-        at = tiles + BlockField.FLOOR_EVENT
-        if ts_ms > own[HistoryField.FLOOR_TS]:
-            state.pool[at] = event
-        elif ts_ms == own[HistoryField.FLOOR_TS]:
-            state.pool[at] = max(state.pool[at], event)
+        at, floor_at = tiles + BlockField.FLOOR_EVENT, tiles + BlockField.FLOOR_TS
+        if ts_ms > pool[floor_at]:
+            pool[at] = event
+        elif ts_ms == pool[floor_at]:
+            pool[at] = max(pool[at], event)
+        pool[floor_at] = max(pool[floor_at], ts_ms)
     own[HistoryField.FLOOR_TS] = max(own[HistoryField.FLOOR_TS], ts_ms)
 
 
 @part
-def doubtful_count(state: State, history: int) -> int:
-    """Return how many events stand before, or in the place of, one that was dropped.
+def own_floor(state: State, history: int) -> int:
+    """Return the time of the newest event ever dropped here, which is what gets stored.
 
-    They came after it was dropped, so nobody knows whether they are repeats.
+    HistoryField.FLOOR_TS is later where other processes dropped newer ones of their own. Without
+    tiles nobody can tell the two apart.
     """
-    own = state.histories[history]
-    if own[HistoryField.FLOOR_TS] == NEVER_MS:
+    tiles = state.histories[history, HistoryField.TILES]
+    if tiles >= 0:
+        return int(state.pool[tiles + BlockField.FLOOR_TS])
+    return int(state.histories[history, HistoryField.FLOOR_TS])
+
+
+@part
+def doubtful_count(state: State, history: int) -> int:
+    """Return how many events stand before, or in the place of, one that was dropped here.
+
+    They came after it was dropped, so nobody knows whether they are repeats. What other processes
+    dropped is of other partitions, and so no event that may come here.
+    """
+    own, floor_ts = state.histories[history], own_floor(state, history)
+    if floor_ts == NEVER_MS:
         return 0
     start, capacity, count = (
         own[HistoryField.START],
         own[HistoryField.CAPACITY],
         own[HistoryField.COUNT],
     )
-    floor_ts = own[HistoryField.FLOOR_TS]
     floor_event = LAST_EVENT
     if own[HistoryField.TILES] >= 0:
         floor_event = state.pool[own[HistoryField.TILES] + BlockField.FLOOR_EVENT]
@@ -198,7 +213,8 @@ def fold_oldest(layout: Layout, state: State, entity: int, history: int, last: i
             partition = state.arena[tags + i]
             partial = find_partial(state.histories, state.partials, history, partition)
             if state.partials[partial, PartialField.FOREIGN]:
-                continue  # its owner folds it
+                block = part_block(layout, state, entity, history, partial)
+                state.pool[block + BlockField.SOURCE] = 0
         fold_event(
             layout, state, entity, history, partial, state.arena, start + i, capacity,
             i < doubtful_to,

@@ -29,9 +29,12 @@ def note_lacking_column(own: Table, column: int, newest_ts: int) -> None:
 
 
 @part
-def clear_lacking(own: Table) -> None:
-    """Forget what is lacking once all such events were dropped: the floor then says as much."""
-    if own[HistoryField.LACKING] and own[HistoryField.FLOOR_TS] >= own[HistoryField.LACKING_TS]:
+def clear_lacking(own: Table, floor_ts: int) -> None:
+    """Forget what is lacking once all such events were dropped: the floor then says as much.
+
+    `floor_ts` is that of what was dropped here.
+    """
+    if own[HistoryField.LACKING] and floor_ts >= own[HistoryField.LACKING_TS]:
         own[HistoryField.LACKING] = 0
         own[HistoryField.LACKING_TS] = NEVER_MS
 

@@ -7,7 +7,7 @@ from numba import njit
 
 from features.columns import MISSING, Cell
 from features.kernels.arena import allocate, capacity_for, recount, release
-from features.kernels.folding import has_room
+from features.kernels.folding import has_room, own_floor
 from features.kernels.index import add, add_partial, find, find_partial, owner_code, tables_full
 from features.kernels.jit import kernel, part
 from features.kernels.lacking import clear_lacking, note_lacking_column
@@ -352,7 +352,7 @@ def _adopt(
             layout, state, entity, history, partial, data, source, first, row_bytes, old_left,
             stored_left, decoded,
         )  # fmt: skip
-    clear_lacking(own)
+    clear_lacking(own, own_floor(state, history))
     if own[HistoryField.CAPACITY] > 0:
         release(layout, state, entity, own[HistoryField.START], own[HistoryField.CAPACITY])
     old_capacity = own[HistoryField.CAPACITY]

@@ -46,6 +46,8 @@ def is_complete(layout: Layout, state: State, history: int, number: int, edge_ms
     )
     if tiles < 0 or pool[tiles + BlockField.UNFOLDED_TS] > edge_ms:
         return False
+    if pool[tiles + BlockField.FOREIGN_UNFOLDED_TS] > edge_ms:
+        return False
     if pool[tiles + series[number, SeriesField.PLACE]] > edge_ms:
         return False
     for tile in range(TILE_COUNT):

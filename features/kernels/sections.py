@@ -195,7 +195,7 @@ def _take_series(
 
 
 @part
-def _take_all_series(
+def take_all_series(
     layout: Layout, state: State, entity: int, history: int, partial: int, data: Bytes, at: int,
     stored_floor_ts: int,
 ) -> None:  # fmt: skip
@@ -250,7 +250,7 @@ def take_section(
         word = tiles + BlockField.UNFOLDED_TS
         state.pool[word] = max(state.pool[word], unfolded_ts)
         if folded:
-            _take_all_series(layout, state, entity, history, partial, data, at, stored_floor_ts)
+            take_all_series(layout, state, entity, history, partial, data, at, stored_floor_ts)
             merge_part(layout, state, entity, history, partial)
     if stored_floor_ts != NEVER_MS:
         raise_floor(state, history, stored_floor_ts, floor_event)

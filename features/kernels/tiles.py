@@ -44,7 +44,10 @@ class BlockField(IntEnum):
     """The first words of a block of tiles; the words of its series follow."""
 
     UNFOLDED_TS = 0  # time of the newest event that was dropped without being folded
-    FLOOR_EVENT = 1  # id of the newest event ever dropped, whose time the history knows
+    FLOOR_EVENT = 1  # id of the newest event of the block that was ever dropped here
+    FLOOR_TS = 2  # and its time
+    FOREIGN_UNFOLDED_TS = 3  # as UNFOLDED_TS, of the parts that other processes own
+    SOURCE = 4  # of such a part's block: digest of what it was made of, 0 where it has changed
 
 
 class TileField(IntEnum):
@@ -115,10 +118,21 @@ def tile_shift(series: Table, number: int, tile: int) -> int:
 @part
 def clear_block(layout: Layout, state: State, entity: int, block: int) -> None:
     """Make a block of tiles one that holds nothing and lacks nothing."""
-    pool, series = state.pool, layout.series
-    for at in range(block, block + layout.entities[entity, EntityField.TILE_WORDS]):
-        pool[at] = 0
+    pool = state.pool
     pool[block + BlockField.UNFOLDED_TS] = NEVER_MS
+    pool[block + BlockField.FLOOR_EVENT] = 0
+    pool[block + BlockField.FLOOR_TS] = NEVER_MS
+    pool[block + BlockField.FOREIGN_UNFOLDED_TS] = NEVER_MS
+    pool[block + BlockField.SOURCE] = 0
+    clear_series(layout, state, entity, block)
+
+
+@part
+def clear_series(layout: Layout, state: State, entity: int, block: int) -> None:
+    """Empty all tiles of a block; what its first words say stays."""
+    pool, series = state.pool, layout.series
+    for at in range(block + BLOCK_WORDS, block + layout.entities[entity, EntityField.TILE_WORDS]):
+        pool[at] = 0
     for number in range(
         layout.entities[entity, EntityField.SERIES_FROM],
         layout.entities[entity, EntityField.SERIES_TO],

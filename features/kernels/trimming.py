@@ -8,7 +8,7 @@ full history drops before that is folded into its tiles.
 import numpy as np
 
 from features.kernels.arena import find_event, later_than, move, recount, touch_all
-from features.kernels.folding import fold_oldest, has_room, raise_floor
+from features.kernels.folding import fold_oldest, has_room, own_floor, raise_floor
 from features.kernels.index import add, add_partial, find, find_partial, owner_code, tables_full
 from features.kernels.jit import part
 from features.kernels.lacking import clear_lacking
@@ -37,11 +37,20 @@ def _drop(
         if not has_room(layout, state, entity, history):
             return Need.POOL.value
         fold_oldest(layout, state, entity, history, dropped)
+    remove_oldest(layout, state, entity, history, dropped)
+    touch_all(state, history)
+    return Need.NOTHING.value
+
+
+@part
+def remove_oldest(layout: Layout, state: State, entity: int, history: int, dropped: int) -> None:
+    """Take the oldest `dropped` events out of a block; where they are wanted, they were folded."""
+    row = state.histories[history]
     start, capacity = row[HistoryField.START], row[HistoryField.CAPACITY]
     left = row[HistoryField.COUNT] - dropped
     last = start + dropped - 1
     raise_floor(state, history, state.arena[last], state.arena[last + capacity])
-    clear_lacking(row)
+    clear_lacking(row, own_floor(state, history))
     for column in range(layout.entities[entity, EntityField.WIDTH]):
         base = start + column * capacity
         for i in range(left):
@@ -49,8 +58,6 @@ def _drop(
     row[HistoryField.COUNT] = left
     drop_oldest(layout.entities, state.histories, state.pool, entity, history, dropped)
     recount(layout, state, entity, history)
-    touch_all(state, history)
-    return Need.NOTHING.value
 
 
 @part
