@@ -4,11 +4,13 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from features.columns import MISSING, Cell, LabelCode
 from features.histories import FeatureEngine
 from features.plan import Aggregate, Comparison
-from tests.oracle_aggregates import trend
+from tests.oracle_aggregates import quantile, trend
 from tests.oracle_histories import (
     NO_WHERE,
     Slot,
@@ -85,6 +87,21 @@ def test_quantiles_between_distant_values_keep_their_digits() -> None:
     assert values[:, 1].tolist() == [0.5, -huge + 2 * huge / 1e6]
     values = values_of(slots, [{"amount": -(10**12) - 1}, {"amount": 10**12}])
     assert values[0, 1] == -0.5
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.integers(-(2**51), 2**51), min_size=1, max_size=5),
+    st.lists(
+        st.one_of(st.sampled_from([500_000, 250_000]), st.integers(0, 10**6)),
+        min_size=1,
+        max_size=8,
+    ),
+)
+def test_quantiles_are_rounded_once(amounts: list[int], shares: list[int]) -> None:
+    slots = [of(Aggregate.QUANTILE, parameter=share) for share in shares]
+    values = values_of(slots, [{"amount": amount} for amount in amounts])
+    assert values[:, -1].tolist() == [quantile(amounts, share) for share in shares]
 
 
 def test_an_ewma_by_hand() -> None:

@@ -37,7 +37,7 @@ def spread(rows: Rows) -> Rows:
     return of_their_partition((kinds, cells, partitions))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     st.lists(slots(), min_size=1, max_size=6), streams(), caps, caps, st.sampled_from([2, 48]),
     st.data(),

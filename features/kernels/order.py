@@ -6,7 +6,9 @@ from features.kernels.jit import part
 from features.kernels.layout import Table
 
 MILLIONTHS = 1_000_000
-_EXACT_MAX = (1 << 63) // MILLIONTHS - 1  # larger whole numbers have no millionths in 64 bits
+# Below it whole millionths are exact in a float, and only the division rounds. Above it only the
+# sum does, for all that shows: no millionths come near to the middle between two floats.
+_EXACT_MAX = 1 << 33
 
 
 @part
