@@ -8,6 +8,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from actions.policy import Policy
 from streams.emissions import Emission
 from streams.residency import Resident
 
@@ -66,7 +67,19 @@ class Metrics:
         self.losses = Counter(
             "millrace_engine_losses", "Times that state in memory was dropped.", ["why"], **own
         )
+        self.changes = Counter(
+            "millrace_policy_changes", "Records of `policies` and `lists`, taken or refused.",
+            ["topic", "result"], **own,
+        )  # fmt: skip
+        self._policy = Gauge(
+            "millrace_policy", "1 for the policy that decides.", ["policy", "version"], **own
+        )
         self._emitted = {name: self.emissions.labels(name) for name in ("alerts", "training")}
+
+    def note_policy(self, policy: Policy) -> None:
+        """Show which policy decides now."""
+        self._policy.clear()
+        self._policy.labels(policy.name, policy.version).set(1)
 
     def note_emissions(self, emissions: Iterable[Emission]) -> None:
         """Count emissions by topic."""

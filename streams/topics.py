@@ -19,7 +19,8 @@ DAY_MS = 86_400_000
 CONTROL_GROUP = "control"  # offers that are decided and logged, and that no channel delivers
 DECISIONS = "decisions"
 MODELS = "models"
-POLICIES = "control"
+POLICIES = "policies"
+LISTS = "lists"
 TRAINING = "training"
 DEAD_LETTERS = "dead-letters"
 MODEL_MAX_BYTES = 16 << 20  # a forest's state is larger than Kafka's usual bound of a record
@@ -107,7 +108,9 @@ def output_topics() -> list[Topic]:
 def control_topics() -> list[Topic]:
     """Return the topics that steer the engine; every worker reads them whole."""
     return [
-        Topic(POLICIES, "control", "versions of policies and lists", False, True,
+        Topic(POLICIES, "control", "whole policies; the newest decides", False, True,
+              max_bytes=MODEL_MAX_BYTES),
+        Topic(LISTS, "control", "what a policy's lists hold, by name", False, True,
               max_bytes=MODEL_MAX_BYTES),
         Topic(MODELS, "control", "versions of models", False, True, max_bytes=MODEL_MAX_BYTES),
     ]  # fmt: skip

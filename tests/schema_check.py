@@ -52,6 +52,9 @@ def faults(schema: dict[str, Any], value: Any, document: Any, path: str = "$") -
         elif keyword == "items":
             for number, item in enumerate(value if isinstance(value, list) else ()):
                 found += faults(rule, item, document, f"{path}[{number}]")
+        elif keyword == "propertyNames":
+            for name in value if isinstance(value, dict) else ():
+                found += faults(rule, name, document, f"{path}: name {name}")
         elif keyword in ("properties", "additionalProperties"):
             found += _member_faults(schema, keyword, value, document, path)
         elif not _holds(keyword, rule, value):
@@ -86,6 +89,10 @@ def _holds(keyword: str, rule: Any, value: Any) -> bool:
     if keyword in ("minLength", "maxLength"):
         length = len(value) if isinstance(value, str) else rule
         return bool(length >= rule if keyword == "minLength" else length <= rule)
+    if keyword in ("minItems", "maxItems", "minProperties", "maxProperties"):
+        holder = list if keyword.endswith("Items") else dict
+        count = len(value) if isinstance(value, holder) else rule
+        return bool(count >= rule if keyword.startswith("min") else count <= rule)
     if keyword == "pattern":
         return not isinstance(value, str) or re.search(rule, value) is not None
     raise ValueError(f"a keyword that this checker does not know: {keyword}")
