@@ -1,5 +1,6 @@
 """Lists and policies published to workers that run: on a real broker and a real Redis."""
 
+import re
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,14 @@ def alerts(bank: Bank) -> dict[str, str]:
     """Return event -> version of the policy that raised the alert."""
     found = [msgspec.json.decode(v, type=Alert) for v in bank.lines().get("alerts", [])]
     return {alert.event_id: alert.versions.policy for alert in found}
+
+
+def metrics(worker: Worker) -> str:
+    """Return the metrics page of a worker that has told where it listens."""
+    found = re.search(r"metrics and health at (http://\S+)", worker.log.read_text())
+    assert found
+    with urllib.request.urlopen(f"{found[1]}/metrics") as page:
+        return page.read().decode()
 
 
 def takes(worker: Worker, version: str) -> None:
@@ -119,9 +128,7 @@ def test_policies_are_pushed_refused_and_stand_after_a_restart(
     assert letters[0] == letters[1]
     assert (letters[0].topic, letters[0].raw, letters[0].nearest) == ("policies", bad, "name")
     assert letters[0].path == "$.files['policy.yaml']:2:1"
-    wait_until(lambda: bank.workers[-1].says("decides"), "it has started")
-    with urllib.request.urlopen("http://127.0.0.1:16066/metrics") as page:
-        text = page.read().decode()
+    text = metrics(bank.workers[-1])
     assert f'millrace_policy{{policy="listed",version="{version}"}} 1.0' in text
     assert 'millrace_policy_changes_total{result="refused",topic="policies"} 1.0' in text
     assert 'millrace_policy_changes_total{result="taken",topic="policies"} 1.0' in text
