@@ -3,6 +3,7 @@
 from contextlib import closing
 
 from features.errors import MillraceError
+from streams.kafka_access import check_access
 from streams.settings import Settings, kafka_python_options
 from streams.topics import MODEL_MAX_BYTES
 
@@ -12,6 +13,7 @@ def send(settings: Settings, topic: str, key: str, value: bytes) -> str:
     from kafka import KafkaProducer
     from kafka.errors import KafkaError
 
+    check_access(settings)
     name = settings.topic_prefix + topic
     try:
         options = kafka_python_options(settings)

@@ -13,6 +13,7 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from features.errors import MillraceError
 from features.records import INPUT_RECORDS, ONE_TOPIC, ContactChannel
+from streams.kafka_access import check_access
 from streams.settings import Settings, kafka_python_options
 
 DAY_MS = 86_400_000
@@ -134,7 +135,7 @@ class TopicState:
 def create_topics(settings: Settings, *, dry_run: bool = False) -> list[TopicState]:
     """Make the topics that are missing; tell how those that are there differ, and change nothing.
 
-    Raises TopicsError.
+    Raises TopicsError; KafkaAccessError where Kafka does not let us in.
     """
     wanted = {settings.topic_prefix + topic.name: topic for topic in all_topics(settings.inputs)}
     admin = _admin(settings)
@@ -174,6 +175,7 @@ def delete_topics(settings: Settings) -> None:
 
 
 def _admin(settings: Settings) -> Any:
+    check_access(settings)
     try:
         return KafkaAdminClient(**kafka_python_options(settings))
     except (KafkaError, ValueError, OSError) as error:

@@ -15,6 +15,7 @@ from actions.policy import Policy
 from features.errors import MillraceError
 from streams.engine import EngineSettings
 from streams.foreign import ForeignSettings
+from streams.kafka_access import check_access
 from streams.metrics import Metrics
 from streams.settings import Settings, kafka_options
 from streams.store import Store
@@ -180,6 +181,7 @@ async def first_of(*waits: Awaitable[Any]) -> None:
 
 def run_worker(policy: Policy, store: Store, settings: Settings) -> None:
     """Run a worker in this process until it is told to end."""
+    check_access(settings)
     warm_up(policy)
     parts = build(policy, store, settings)
     logger.info("worker of group %s at %s", settings.group, settings.kafka)
