@@ -12,6 +12,7 @@ from features.raw import RawRecord
 from online_models.versions import ModelVersion
 from streams.emissions import Output
 from streams.engine import Engine, EngineSettings, Offsets, Owned, acquire_all
+from streams.foreign import ForeignState
 from streams.metrics import Metrics, StageClock
 from streams.partition import Write
 from streams.residency import Resident
@@ -255,10 +256,10 @@ class Deciding:
         """Return what is in memory."""
         return None if self.engine is None else self.engine.resident
 
-    def staleness_ms(self) -> float:
-        """Return how old what we know of other workers' shared histories is; 0: there are none."""
+    def shared(self) -> ForeignState | None:
+        """Return how it stands with our copies of other workers' shared histories."""
         engine = self.engine
-        return 0.0 if engine is None or engine.others is None else engine.others.staleness_ms
+        return None if engine is None or engine.others is None else engine.others.now
 
     def apply_models(self, versions: Sequence[ModelVersion]) -> None:
         """Score with these versions from the next record on, where they are newer than ours."""

@@ -16,6 +16,7 @@ from actions.policy import Policy
 from features.raw import RawRecord
 from online_models.versions import ModelVersion
 from streams.emissions import Emission
+from streams.foreign import ForeignState
 from streams.metrics import Metrics
 from streams.residency import Resident
 from streams.settings import Settings
@@ -302,9 +303,9 @@ class EngineIntake:
         """Return what is in memory."""
         return self._deciding.resident()
 
-    def staleness_ms(self) -> float:
-        """Return how old what we know of other workers' shared histories is."""
-        return self._deciding.staleness_ms()
+    def shared(self) -> ForeignState | None:
+        """Return how it stands with our copies of other workers' shared histories."""
+        return self._deciding.shared()
 
     async def _guarded(self, call: Callable[[], None]) -> Outcome:
         error = self._fault or await self._error_of(call)
