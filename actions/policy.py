@@ -6,7 +6,7 @@ expression to the compiler under a name that the deciders use to find its value 
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -116,6 +116,14 @@ class Policy:
         )
         return _with_version(policy)
 
+    def with_lists(self, lists: Mapping[str, tuple[str, ...]]) -> "Policy":
+        """Return the policy with these texts in its lists; names that it has no list of are left.
+
+        The version is that of the whole: it differs where a list does.
+        """
+        own = {name: tuple(lists.get(name, texts)) for name, texts in self.lists.items()}
+        return self if own == self.lists else _with_version(replace(self, lists=own))
+
     def outputs(self) -> dict[str, ExpressionText]:
         """Return every expression by its output's name, in a fixed order.
 
@@ -208,7 +216,6 @@ def _merge(files: Mapping[str, str]) -> tuple[dict[str, Item], dict[str, list[It
 
 
 def _with_version(policy: Policy) -> Policy:
-    content = canonical(policy)
+    content = canonical(replace(policy, version=""))
     digest = hashlib.sha256(msgspec.json.encode(content)).hexdigest()
-    values = {field.name: getattr(policy, field.name) for field in fields(policy)}
-    return Policy(**{**values, "version": digest[:VERSION_CHARACTERS]})
+    return replace(policy, version=digest[:VERSION_CHARACTERS])

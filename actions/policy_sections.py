@@ -108,7 +108,7 @@ def read_lets(item: Item, entities: Iterable[str]) -> dict[str, ExpressionText]:
 
 
 def read_lists(item: Item) -> dict[str, tuple[str, ...]]:
-    """Read `{name: [text, …]}`; every list holds something, and each text once."""
+    """Read `{name: [text, …]}`; each text once. An empty list waits for what is published."""
     lists: dict[str, tuple[str, ...]] = {}
     for key, body in item.entries("lists: {name: [text, …]}"):
         name = key.identifier("name of a list")
@@ -118,8 +118,6 @@ def read_lists(item: Item) -> dict[str, tuple[str, ...]]:
             if text in texts:
                 raise entry.fault("each text once", f"`{text}` again")
             texts[text] = None
-        if not texts:
-            raise body.fault(f"{name}: at least one text", "an empty list")
         lists[name] = tuple(texts)
     return lists
 

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 TS_MS_MIN = 631_152_000_000  # 1990-01-01: a time below this is almost surely in seconds
 TS_MS_MAX = 4_102_444_800_000  # 2100-01-01
 AMOUNT_MINOR_MAX = 10**15
+LIST_ENTRIES_MAX = 100_000
 MEASURED_MAX = 2_000_000_000  # in millionths, squares of it can still be summed exactly
 
 TsMs = Annotated[
@@ -153,7 +154,38 @@ class Promotion(Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", t
     challenger: Id
 
 
-Record = Transaction | Interaction | Profile | Label | Outcome | Contact | Promotion
+class PolicyChange(Struct, frozen=True, kw_only=True, tag_field="kind", tag="policy"):
+    """A control record: this whole policy decides from here on.
+
+    `files` are its YAML texts by file name. `version` is the policy's fingerprint; where it is
+    given, a record whose files have another one is refused. `ts_ms` and `author` are for people.
+    """
+
+    ts_ms: TsMs
+    files: Annotated[dict[Id, str], Meta(min_length=1, max_length=100)]
+    version: str = ""
+    author: Annotated[str, Meta(max_length=128)] = ""
+
+
+class ListChange(Struct, frozen=True, kw_only=True, tag_field="kind", tag="list"):
+    """A control record: what the policy's list `name` holds from here on.
+
+    It stands in place of what the policy's files say, through changes of the policy too, until
+    the next record of that name; null entries give the list back to the policy's files. `version`,
+    `ts_ms` and `author` are for people.
+    """
+
+    ts_ms: TsMs
+    name: Id
+    entries: Annotated[tuple[Id, ...], Meta(max_length=LIST_ENTRIES_MAX)] | None
+    version: Annotated[str, Meta(max_length=128)] = ""
+    author: Annotated[str, Meta(max_length=128)] = ""
+
+
+Record = (
+    Transaction | Interaction | Profile | Label | Outcome | Contact | Promotion | PolicyChange
+    | ListChange
+)  # fmt: skip
 
 
 ReasonStatus = Literal["exact", "stale", "approximate"]
@@ -357,6 +389,10 @@ INPUT_RECORDS: dict[str, type[Struct]] = {
     "contacts": Contact,
     "promotions": Promotion,
 }
+# What changes the engine itself. In Kafka their topics are read whole by every worker; an embedded
+# engine takes them among its inputs.
+CONTROL_RECORDS: dict[str, type[Struct]] = {"policies": PolicyChange, "lists": ListChange}
+TAKEN_RECORDS = INPUT_RECORDS | CONTROL_RECORDS
 OUTPUT_RECORDS: dict[str, type[Struct]] = {
     "alerts": Alert,
     "offers": Offer,

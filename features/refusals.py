@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from features.errors import RecordError, nearest_name
 from features.raw import RawRecord
-from features.records import INPUT_RECORDS, ONE_TOPIC
+from features.records import ONE_TOPIC, TAKEN_RECORDS
 
 _AT = re.compile(r" - at `(?P<path>[^`]*)`$")
 _EXPECTED_GOT = re.compile(r"^Expected (?P<expected>.*), got (?P<got>.*)$")
@@ -19,7 +19,7 @@ _MISSING_FIELD = re.compile(r"^Object missing required field `(?P<name>[^`]*)`$"
 def explain(raw: RawRecord, error: Exception) -> RecordError:
     """Turn a decoder's refusal into path, expected, got and the nearest known name."""
     if isinstance(error, KeyError):
-        topics = [*INPUT_RECORDS, ONE_TOPIC]
+        topics = [*TAKEN_RECORDS, ONE_TOPIC]
         expected = "a topic of " + ", ".join(topics)
         return RecordError("$", expected, repr(raw.topic), nearest_name(raw.topic, topics))
     if not isinstance(error, msgspec.ValidationError):
@@ -56,10 +56,10 @@ def _missing_field(raw: RawRecord, path: str, name: str) -> RecordError:
 
 
 def _record_type(raw: RawRecord) -> type[Struct] | None:
-    if raw.topic in INPUT_RECORDS:
-        return INPUT_RECORDS[raw.topic]
+    if raw.topic in TAKEN_RECORDS:
+        return TAKEN_RECORDS[raw.topic]
     tag = _value_at(raw.value, "$.kind")
-    tags = {kind.__struct_config__.tag: kind for kind in INPUT_RECORDS.values()}
+    tags = {kind.__struct_config__.tag: kind for kind in TAKEN_RECORDS.values()}
     return tags.get(tag) if isinstance(tag, str) else None
 
 
@@ -67,8 +67,8 @@ def _known_values(raw: RawRecord, path: str) -> list[str]:
     """List the values allowed at `path`: the tags, or the literals of the field's type."""
     if path == "$.kind":
         if raw.topic == ONE_TOPIC:
-            return [str(kind.__struct_config__.tag) for kind in INPUT_RECORDS.values()]
-        return [str(INPUT_RECORDS[raw.topic].__struct_config__.tag)]
+            return [str(kind.__struct_config__.tag) for kind in TAKEN_RECORDS.values()]
+        return [str(TAKEN_RECORDS[raw.topic].__struct_config__.tag)]
     kind = _record_type(raw)
     if kind is None:
         return []

@@ -19,12 +19,14 @@ from features.errors import RecordError
 from features.hashing import IdHasher
 from features.raw import RawRecord
 from features.records import (
-    INPUT_RECORDS,
     ONE_TOPIC,
+    TAKEN_RECORDS,
     Contact,
     Interaction,
     Label,
+    ListChange,
     Outcome,
+    PolicyChange,
     Profile,
     Promotion,
     Record,
@@ -87,6 +89,8 @@ FORMS: dict[type[Struct], CellForms] = {
         {},
     ),
     Promotion: CellForms(Kind.CONTROL, {}, {}, {}, {}),
+    PolicyChange: CellForms(Kind.CONTROL, {}, {}, {}, {}),
+    ListChange: CellForms(Kind.CONTROL, {}, {}, {}, {}),
 }  # fmt: skip
 
 
@@ -96,7 +100,7 @@ class TypedDecoder:
     def __init__(self, hasher: IdHasher) -> None:
         self._hasher = hasher
         self._decoders: dict[str, msgspec.json.Decoder[Any]] = {
-            topic: msgspec.json.Decoder(kind) for topic, kind in INPUT_RECORDS.items()
+            topic: msgspec.json.Decoder(kind) for topic, kind in TAKEN_RECORDS.items()
         }
         self._decoders[ONE_TOPIC] = msgspec.json.Decoder(Record)
 

@@ -14,15 +14,16 @@ from features.expressions.reference import page
 from millrace.features_cli import features
 from millrace.identity import id_key
 from millrace.models_cli import models
+from millrace.options import policy_option
+from millrace.policy_cli import lists, policy
 from millrace.process import tune_process
 from millrace.replaying import ReplayRequest, replay_view, run_replay
 from millrace.topics_cli import settings as settings_page
 from millrace.topics_cli import topics
 from streams.partitioner import PARTITIONS_MAX_COUNT
-from streams.policy_files import BANK_POLICY, read_policy
+from streams.policy_files import read_policy
 from streams.schemas import write_documents
 
-EXISTING_DIR = click.Path(exists=True, file_okay=False, path_type=Path)
 EXISTING = click.Path(exists=True, path_type=Path)
 ANY_PATH = click.Path(path_type=Path)
 OUT_DIR = click.Path(file_okay=False, path_type=Path)
@@ -42,17 +43,6 @@ class _Commands(click.Group):
                 raise
             click.echo(f"millrace: {error.filename}: {error.strerror}", err=True)
             sys.exit(2)
-
-
-def _policy_option(command: Any) -> Any:
-    return click.option(
-        "--policy",
-        "policy_dir",
-        type=EXISTING_DIR,
-        default=BANK_POLICY,
-        show_default="the bank policy that ships with Millrace",
-        help="Folder of the policy's YAML files.",
-    )(command)
 
 
 def _play_s(ctx: click.Context, parameter: click.Parameter, seconds: float) -> float:
@@ -81,7 +71,7 @@ def main() -> None:
 )
 @click.option("--svg", type=ANY_PATH, help="Also save the last screen as a picture.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, no live view.")
-@_policy_option
+@policy_option
 def demo(
     customers: int,
     days: int,
@@ -123,33 +113,11 @@ def simulate(customers: int, days: int, seed: int, out: Path, overwrite: bool) -
 
 
 main.add_command(features)
+main.add_command(lists)
 main.add_command(models)
+main.add_command(policy)
 main.add_command(topics)
 main.add_command(settings_page)
-
-
-@main.group()
-def policy() -> None:
-    """Look after policies."""
-
-
-@policy.command("check")
-@click.argument("directory", type=EXISTING_DIR)
-@click.option("--json", "as_json", is_flag=True)
-def policy_check(directory: Path, as_json: bool) -> None:
-    """Check a policy folder; errors name file, line and column."""
-    found = read_policy(directory)
-    facts = {
-        "policy": found.name,
-        "version": found.version,
-        "rules": len(found.rules),
-        "models": len(found.models),
-        "offers": len(found.offers),
-    }
-    if as_json:
-        click.echo(orjson.dumps(facts))
-    else:
-        click.echo(", ".join(f"{name} {value}" for name, value in facts.items()))
 
 
 @main.command()
@@ -216,7 +184,7 @@ def schemas(directory: Path) -> None:
     "--known-from", type=click.DateTime(), help="Only frauds from here on make a card known."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-@_policy_option
+@policy_option
 def replay(
     source: Path,
     mapping: str | None,
@@ -264,7 +232,7 @@ def replay(
     default="INFO",
     show_default=True,
 )
-@_policy_option
+@policy_option
 def worker(log_level: str, policy_dir: Path) -> None:
     """Decide live records from Kafka, with state in Redis; both are named by the environment."""
     from millrace.working import work

@@ -3,33 +3,22 @@
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import click
 import orjson
 from rich.console import Console
 from rich.table import Table
 
-from features.errors import MillraceError, unknown
-from features.records import ENCODER, TS_MS_MAX, TS_MS_MIN, Promotion
+from features.errors import unknown
+from features.records import ENCODER, ONE_TOPIC, TS_MS_MAX, TS_MS_MIN, Promotion
+from millrace.options import policy_option
 from millrace.replaying import open_store
-from streams.policy_files import BANK_POLICY, read_policy
+from millrace.sending import send
+from streams.policy_files import read_policy
 from streams.settings import Settings
 
-EXISTING_DIR = click.Path(exists=True, file_okay=False, path_type=Path)
 _HEADS = ("model", "version", "contestant", "role", "learned", "AUC", "AP", "recall",
           "calibration error")  # fmt: skip
-
-
-def _policy_option(command: Any) -> Any:
-    return click.option(
-        "--policy",
-        "policy_dir",
-        type=EXISTING_DIR,
-        default=BANK_POLICY,
-        show_default="the bank policy that ships with Millrace",
-        help="Folder of the policy's YAML files.",
-    )(command)
 
 
 @click.group()
@@ -41,7 +30,7 @@ def models() -> None:
 @click.option("--redis", "redis_url", help="The engine's Redis; else MILLRACE_REDIS.")
 @click.option("--prefix", help="Of its keys; else MILLRACE_REDIS_PREFIX.")
 @click.option("--json", "as_json", is_flag=True, help="Print the models as JSON.")
-@_policy_option
+@policy_option
 def list_models(redis_url: str | None, prefix: str | None, as_json: bool, policy_dir: Path) -> None:
     """Show each model's champion and challengers, and how good they are, as last stored."""
     from streams.model_reading import read_models
@@ -90,7 +79,7 @@ def _at_ms(ctx: click.Context, parameter: click.Parameter, at_ms: int | None) ->
 @click.option(
     "--print", "only_print", is_flag=True, help="Print the record, for a file that is replayed."
 )
-@_policy_option
+@policy_option
 def promote(model: str, challenger: str, at_ms: int, only_print: bool, policy_dir: Path) -> None:
     """Make CHALLENGER the champion of MODEL, from the model's next version on.
 
@@ -108,24 +97,7 @@ def promote(model: str, challenger: str, at_ms: int, only_print: bool, policy_di
     if only_print:
         click.echo(ENCODER.encode(order))
         return
-    topic = _send(order)
-    click.echo(f"{topic}: {challenger} becomes champion of {model} with its next version")
-
-
-def _send(order: Promotion) -> str:
-    """Put the order among the inputs, return the topic; MillraceError where Kafka is away."""
-    from kafka import KafkaProducer
-    from kafka.errors import KafkaError
-
-    from features.records import ONE_TOPIC
-    from streams.settings import kafka_python_options
-
     settings = Settings.from_environment()
-    topic = settings.topic_prefix + (ONE_TOPIC if settings.inputs == "one" else "promotions")
-    try:
-        with closing(KafkaProducer(acks="all", **kafka_python_options(settings))) as producer:
-            sent = producer.send(topic, key=order.model.encode(), value=ENCODER.encode(order))
-            sent.get(timeout=settings.kafka_timeout_ms / 1000)
-    except (KafkaError, OSError) as error:
-        raise MillraceError(f"Kafka at {settings.kafka} did not take the order: {error}") from error
-    return topic
+    among = ONE_TOPIC if settings.inputs == "one" else "promotions"
+    topic = send(settings, among, order.model, ENCODER.encode(order))
+    click.echo(f"{topic}: {challenger} becomes champion of {model} with its next version")

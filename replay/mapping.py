@@ -38,7 +38,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from features.records import INPUT_RECORDS
+from features.records import TAKEN_RECORDS
 
 MAPPINGS_DIRECTORY = Path(__file__).parent / "mappings"
 TOPICS_BY_KIND = {
@@ -49,8 +49,10 @@ TOPICS_BY_KIND = {
     "outcome": "outcomes",
     "contact": "contacts",
     "promotion": "promotions",
+    "policy": "policies",
+    "list": "lists",
 }
-RECORDS_BY_KIND = {kind: INPUT_RECORDS[topic] for kind, topic in TOPICS_BY_KIND.items()}
+RECORDS_BY_KIND = {kind: TAKEN_RECORDS[topic] for kind, topic in TOPICS_BY_KIND.items()}
 
 
 class TimeFormat(StrEnum):

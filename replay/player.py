@@ -51,10 +51,10 @@ class _Recorder:
     """Takes what the engine says and writes it down; a sink and an observer."""
 
     def __init__(self, decisions: DecisionsWriter, messages: MessagesWriter) -> None:
-        self.rule_ids: tuple[str, ...] = ()
         self.log = EvaluationLog()
         self.accepted_count = 0
         self.model_versions = ""
+        self.policies: dict[str, None] = {}  # versions, in the order in which they came to decide
         self._decisions = decisions
         self._messages = messages
         self._chunk: SourceChunk | None = None
@@ -86,13 +86,14 @@ class _Recorder:
     def _take(self, decisions: Decisions) -> None:
         assert self._chunk is not None
         self.model_versions = decisions.model_versions
+        self.policies[decisions.policy_version] = None
         self._decisions.write(
             decisions.event_ids,
             decisions.ts_ms,
             decisions.scores,
             decisions.actions,
             decisions.rule_hits,
-            self.rule_ids,
+            decisions.rule_ids,
             decisions.policy_version,
             decisions.model_versions,
             ACTIONS,
@@ -134,7 +135,6 @@ def play(
         runtime = EmbeddedRuntime(
             policy, store, recorder, settings.runtime, on_output=recorder.observe
         )
-        recorder.rule_ids = runtime.processor.rule_ids
         played = _decide_all(source, settings.speed, runtime, recorder, progress)
         latency_ns = runtime.latency_ns
         del runtime
@@ -147,6 +147,7 @@ def play(
             latency_ns,
             recorder.log.arrays(),
             recorder.model_versions,
+            tuple(recorder.policies),
         ),
         decisions,
         messages,
@@ -166,6 +167,7 @@ class Played(NamedTuple):
     latency_ns: HdrHistogram
     log: Evaluated
     model_versions: str  # such as `fraud:12,other:3`
+    policies: tuple[str, ...]  # versions of all policies that decided something
 
 
 def conclude(
@@ -197,7 +199,7 @@ def conclude(
         metrics=evaluate(played.log, window),
         off_policy=None,
         decisions_sha256=decisions.sha256,
-        versions={"policy": policy.version, "models": _versions(played.model_versions)},
+        versions=_versions(policy, played),
         models=messages.models.summary(),
     )
     write_summary(directory, summary)
@@ -261,10 +263,16 @@ def _report(
     write_report(directory, given)
 
 
-def _versions(text: str) -> dict[str, int]:
-    """Return the versions of a text such as `fraud:12,other:3`."""
-    pairs = (item.rsplit(":", 1) for item in text.split(",") if item)
-    return {name: int(number) for name, number in pairs}
+def _versions(policy: Policy, played: Played) -> dict[str, Any]:
+    """Return what decided; `policies` only where control records have changed the policy."""
+    pairs = (item.rsplit(":", 1) for item in played.model_versions.split(",") if item)
+    found = {
+        "policy": played.policies[-1] if played.policies else policy.version,
+        "models": {name: int(number) for name, number in pairs},
+    }
+    if len(played.policies) > 1:
+        found["policies"] = list(played.policies)
+    return found
 
 
 def paced(source: Source, speed: float | None) -> Iterator[SourceChunk]:

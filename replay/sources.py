@@ -36,6 +36,8 @@ TOPIC_RANKS = {
     "outcomes": 2,
     "contacts": 3,
     "promotions": 4,
+    "policies": 4,
+    "lists": 4,
     "interactions": 4,
     "transactions": 5,
 }

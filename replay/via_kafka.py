@@ -260,7 +260,7 @@ def play_via_kafka(
         messages = closing_files.enter_context(MessagesWriter(directory))
         dead = _write_messages(messages, answers, produced)
         rows = _placed(answers[DECISIONS], produced)
-        log, versions = _write_decisions(decisions, rows, policy, produced)
+        log, versions, policies = _write_decisions(decisions, rows, policy, produced)
     undecided_count = len(produced.truth.keys() - dead - {position for position, _ in rows})
     played = Played(
         produced.record_count,
@@ -269,6 +269,7 @@ def play_via_kafka(
         HdrHistogram(1_000, 60_000_000_000, 3),
         log,
         versions,
+        policies,
     )
     return conclude(
         played, decisions, messages, policy, directory,
@@ -288,6 +289,8 @@ def _write_messages(
         for value in answers.get(family, ()):
             if family == DEAD_LETTERS:
                 letter = decode_dead(value)
+                if letter.topic != ONE_TOPIC:
+                    continue  # a control record that was refused, and none of ours
                 position = produced.position(letter.partition, letter.offset)
                 dead.add(position)
             else:
@@ -321,16 +324,21 @@ def _write_decisions(
     placed: list[tuple[int, Decision]],
     policy: Policy,
     produced: Produced,
-) -> tuple[Evaluated, str]:
-    """Write the decisions; return what the evaluation looks at, and the last model versions."""
+) -> tuple[Evaluated, str, tuple[str, ...]]:
+    """Write the decisions; return what the evaluation looks at, the last models, all policies."""
     rule_ids = [rule.id for rule in policy.rules if not rule.shadow]
     rule_ids += [rule.id for rule in policy.rules if rule.shadow]
+    # A policy that was published may have others.
+    rule_ids += sorted({rule for _, d in placed for rule in d.rules} - set(rule_ids))
     columns = {name: i for i, name in enumerate(rule_ids)}
     log, versions, start = EvaluationLog(), "", 0
     while start < len(placed):
-        versions = placed[start][1].models
+        decided_by, versions = placed[start][1].policy, placed[start][1].models
         stop = start
-        while stop < len(placed) and placed[stop][1].models == versions:
+        while stop < len(placed) and (placed[stop][1].policy, placed[stop][1].models) == (
+            decided_by,
+            versions,
+        ):
             stop += 1
         run = [decision for _, decision in placed[start:stop]]
         hits = np.zeros((len(run), len(rule_ids)), np.bool_)
@@ -346,7 +354,7 @@ def _write_decisions(
             actions,
             hits,
             rule_ids,
-            run[0].policy,
+            decided_by,
             versions,
         )
         known = [produced.truth.get(position, (-1, -1)) for position, _ in placed[start:stop]]
@@ -360,4 +368,4 @@ def _write_decisions(
             np.array([action != "allow" for action in actions]),
         )
         start = stop
-    return log.arrays(), versions
+    return log.arrays(), versions, tuple(dict.fromkeys(d.policy for _, d in placed))

@@ -13,10 +13,13 @@ from features.columns import Cell, Kind
 from features.hashing import DEFAULT_KEY
 from features.raw import RawRecord
 from features.records import ENCODER
+from streams.adopting import Change, first_change
 from streams.emissions import Emission, Output, report_emission
-from streams.engine import Engine, EngineSettings, Offsets, acquire_all
+from streams.engine import Engine, EngineSettings, Offsets, Owned, acquire_all
 from streams.log import PartitionedLog
 from streams.partition import Write
+from streams.processor import Processor
+from streams.reloads import POLICY_KEY, Reloads
 from streams.residency import Resident
 from streams.sinks import Sink
 from streams.store import Store
@@ -72,34 +75,46 @@ class EmbeddedRuntime:
         self._sink = sink
         self._on_output = on_output
         self._now_ns = monotonic_ns
+        self._store = store
+        self._sleep = sleep
         partitions = range(self._settings.partition_count)
-        owned = acquire_all(store, [*map(str, partitions), TRAINER_OWNER])
-        self.checkpoint_count = owned[TRAINER_OWNER].offsets.get("checkpoints", 0)
-        self.training = Training(policy.models)
+        self._owned = acquire_all(store, [*map(str, partitions), TRAINER_OWNER])
+        self.checkpoint_count = self._owned[TRAINER_OWNER].offsets.get("checkpoints", 0)
+        self._reloads = Reloads(policy)
+        (published,) = store.load([(TRAINER_OWNER, POLICY_KEY)])
+        if published is not None:
+            policy = self._reloads.restore(published)
         self.log = PartitionedLog(self._settings.partition_count)
-        self._engine = Engine(
-            policy,
-            store,
-            sink,
-            self,
-            partitions,
-            owned,
-            self._settings.engine,
-            monotonic_ns=monotonic_ns,
-            sleep=sleep,
-        )
-        self.processor = self._engine.processor
         self._clock_ms = 0
         self.latency_ns = HdrHistogram(1_000, LATENCY_MAX_NS, 3)
+        self._start(policy)
         if not self._engine.is_fresh:
-            self._restore()
+            self._go_to_stored()
 
-    def _restore(self) -> None:
-        versions = self.training.restore(
-            lambda keys: self._engine.load([(TRAINER_OWNER, key) for key in keys])
+    def _start(self, policy: Policy, sequence: int = 0) -> None:
+        """Have an engine and trainers of this policy, which take up what is stored."""
+        self._engine = Engine(
+            policy,
+            self._store,
+            self._sink,
+            self,
+            range(self._settings.partition_count),
+            self._owned,
+            self._settings.engine,
+            sequence=sequence,
+            change_fault=self._reloads.fault,
+            monotonic_ns=self._now_ns,
+            sleep=self._sleep,
         )
-        for version in versions:
-            self.processor.apply_model(version)
+        self.training = Training(policy.models)
+        if not self._engine.is_fresh:
+            versions = self.training.restore(
+                lambda keys: self._engine.load([(TRAINER_OWNER, key) for key in keys])
+            )
+            for version in versions:
+                self.processor.apply_model(version)
+
+    def _go_to_stored(self) -> None:
         self._clock_ms = max(state.clock_ms for state in self.processor.partitions.values())
         self.log.seek(
             {
@@ -108,6 +123,16 @@ class EmbeddedRuntime:
                 for topic, offset in self._engine.committed[str(partition)].items()
             }
         )
+
+    @property
+    def processor(self) -> Processor:
+        """What decides now; a change of the policy may put another in its place."""
+        return self._engine.processor
+
+    @property
+    def policy(self) -> Policy:
+        """What it decides by now: the policy given, or as control records have changed it."""
+        return self._reloads.policy
 
     @property
     def resident(self) -> Resident:
@@ -136,10 +161,32 @@ class EmbeddedRuntime:
 
     def _step(self, raws: Sequence[RawRecord]) -> None:
         started_ns = self._now_ns()
-        self._decide(self._engine.read(raws))
+        batch = self._engine.read(raws)
+        found = first_change(batch)
+        count = len(raws) if found is None else found[0] + 1
+        if count < len(raws):  # the rest is read again, under the policy as it is then
+            self.log.give_back(len(raws) - count)
+            self._engine.sequence -= len(raws) - count
+        self._decide(batch.cut(0, count))
+        if found is not None:
+            self._change(found[1])
         latency_ns = min(self._now_ns() - started_ns, LATENCY_MAX_NS)
-        self.latency_ns.record_value(latency_ns, len(raws))
-        self._engine.note_decided(len(raws))
+        self.latency_ns.record_value(latency_ns, count)
+        self._engine.note_decided(count)
+
+    def _change(self, change: Change) -> None:
+        """Decide by the policy that a record leads to, from the record behind it on."""
+        before = self._reloads.policy
+        policy = self._reloads.take(change)
+        if policy.version == before.version or self.processor.adopt(policy):
+            return
+        self._engine.checkpoint()
+        self._owned = {
+            owner: Owned(self._owned[owner].epoch, offsets)
+            for owner, offsets in self._engine.committed.items()
+        }
+        self._engine.close()
+        self._start(policy, self._engine.sequence)
 
     def _decide(self, batch: Batch) -> None:
         """Decide a batch, cut where event time passes the publication of a model."""
@@ -186,7 +233,11 @@ class EmbeddedRuntime:
 
     def writes(self) -> Mapping[str, Sequence[Write]]:
         """Return what the trainer stores."""
-        return {TRAINER_OWNER: self.training.changes()}
+        writes = self.training.changes()
+        published = self._reloads.changed_state()
+        if published is not None:
+            writes.append(Write(POLICY_KEY, 0, published))
+        return {TRAINER_OWNER: writes}
 
     def checkpoint(self) -> None:
         """Store everything decided so far; returns once the store has it."""

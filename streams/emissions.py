@@ -35,8 +35,8 @@ class Decisions:
 
     `sequence` are positions in the whole input; `customers` and `cards` keyed hashes, MISSING
     where a transaction names no card; `amounts_minor` is in the policy's currency; `actions`
-    holds codes, indices into `actions.policy_schema.ACTIONS`; `rule_hits` is (rows, rules), live
-    rules first, then those in shadow.
+    holds codes, indices into `actions.policy_schema.ACTIONS`; `rule_hits` is (rows, rules), in the
+    order of `rule_ids`: live rules first, then those in shadow.
     """
 
     event_ids: Sequence[str]
@@ -48,6 +48,7 @@ class Decisions:
     scores: NDArray[np.float64]
     actions: NDArray[np.uint8]
     rule_hits: NDArray[np.bool_]
+    rule_ids: tuple[str, ...]
     policy_version: str
     model_versions: str  # such as `fraud:12,other:3`
 

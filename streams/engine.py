@@ -14,8 +14,10 @@ from typing import NamedTuple, Protocol
 
 from actions.policy import Policy
 from features.batches import Batch
+from features.errors import RecordError
 from features.hashing import DEFAULT_KEY, IdHasher
 from features.raw import RawRecord
+from streams.adopting import NOT_AN_INPUT, Change
 from streams.committer import Committer
 from streams.foreign import ForeignReader, ForeignSettings
 from streams.memory import MemoryBound
@@ -67,6 +69,7 @@ class Engine:
     """One processor over the partitions of one process, checkpointing to a store.
 
     `owned` are the partitions and whatever else the runtime stores, as `acquire_all` gave them.
+    `sequence` counts the records before; `change_fault` judges records that change the policy.
     `on_stage` hears the name of each stage of a batch when it ends, `on_commit` the seconds and
     bytes of each checkpoint. Not for several threads at once. What the sink or the store raises
     leaves an engine that must not go on: make another, which starts from what is stored.
@@ -82,6 +85,8 @@ class Engine:
         owned: Mapping[str, Owned],
         settings: EngineSettings,
         *,
+        sequence: int = 0,
+        change_fault: Callable[[Change], RecordError | None] = lambda _: NOT_AN_INPUT,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
         sleep: Callable[[float], None] = time.sleep,
         on_stage: Callable[[str], None] = lambda _: None,
@@ -111,10 +116,11 @@ class Engine:
             fresh=self.is_fresh,
             foreign_partitions=sorted(set(range(settings.partition_count)) - set(partitions)),
             on_stage=on_stage,
+            change_fault=change_fault,
         )
         bound_mib = settings.memory_mib_max
         self._memory = MemoryBound(self.processor.residency, bound_mib) if bound_mib else None
-        self._sequence = 0
+        self.sequence = sequence  # of the next record in the whole input
         self.uncommitted_count = 0  # records decided since the last checkpoint was begun
         self._checkpointed_ns = self._now_ns()
         self._generation = 0  # of the changes whose commit was begun last
@@ -170,8 +176,8 @@ class Engine:
         """Decode the records, and take the state that they need into memory."""
         self.take_others()
         batch = self.processor.decode(raws)
-        batch.first = self._sequence
-        self._sequence += len(raws)
+        batch.first = self.sequence
+        self.sequence += len(raws)
         self._on_stage("decode")
         self._load_missing(batch)
         self._on_stage("load")

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from features.histories import HistoryError
 from streams.history_names import history_name
@@ -49,6 +50,19 @@ class ForeignSettings:
     staleness_ms_max: int = 2_000
     portion_bytes: int = 1 << 20
     portion_max_count: int = 1_024  # values
+
+
+class ForeignState(NamedTuple):
+    """How it stands with the copies: see the properties and counters of `ForeignReader`."""
+
+    staleness_ms: float
+    lag_ms: int
+    waiting_count: int
+    stale_count: int
+    read_count: int
+    read_bytes: int
+    failed_count: int
+    refused_count: int
 
 
 class _StoppedError(Exception):
@@ -109,7 +123,7 @@ class ForeignReader:
     def lag_ms(self) -> int:
         """How far the slowest foreign partition is behind ours in event time; 0 if unknown."""
         own_ms = max(state.clock_ms for state in self._processor.partitions.values())
-        return max(0, own_ms - min(self._clocks_ms.values(), default=own_ms))
+        return max(0, own_ms - min(list(self._clocks_ms.values()), default=own_ms))
 
     @property
     def waiting_count(self) -> int:
@@ -120,6 +134,20 @@ class ForeignReader:
     def stale_count(self) -> int:
         """How many rows met a shared entity whose copies were old, or not read yet."""
         return self._histories.stale_count
+
+    @property
+    def now(self) -> ForeignState:
+        """How it stands; any thread may ask."""
+        return ForeignState(
+            self.staleness_ms,
+            self.lag_ms,
+            self.waiting_count,
+            self.stale_count,
+            self.read_count,
+            self.read_bytes,
+            self.failed_count,
+            self.refused_count,
+        )
 
     @property
     def is_running(self) -> bool:

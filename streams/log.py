@@ -116,6 +116,17 @@ class PartitionedLog:
             self._cursor += len(records)
             return records
 
+    def give_back(self, count: int) -> None:
+        """Have the next read begin `count` records earlier; only those read last can be given back.
+
+        Raises ValueError where the position behind them was told already.
+        """
+        with self._lock:
+            if not 0 <= count <= self._cursor - self._settled:
+                most = self._cursor - self._settled
+                raise ValueError(f"expected at most {most} records to give back, got {count}")
+            self._cursor -= count
+
     def seek(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Set the next offset to read of the partitions named; the others stay where they are.
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from actions.policy import Policy
 from streams.emissions import Emission
+from streams.foreign import ForeignState
 from streams.residency import Resident
 
 STAGES = ("fetch", "decode", "load", "features", "models", "actions", "emit")
@@ -16,6 +18,17 @@ _STAGE_S = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1, 3, 10)
 _CHECKPOINT_S = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1, 3, 10, 30)
 _CHECKPOINT_BYTES = (1e3, 1e4, 1e5, 1e6, 1e7, 1e8)
 _BATCH_RECORDS = (1, 4, 16, 64, 256, 1024, 4096)
+# Of our copies of the parts of shared entities that other workers hold, by ForeignState's fields.
+_SHARED = (
+    ("staleness_seconds", "Time since the copies were last compared with the store."),
+    ("lag_seconds", "How far the slowest partition of other workers is behind, in event time."),
+    ("waiting", "Entities that wait for the first read of their copies."),
+    ("stale_rows", "Records so far whose shared features were stale."),
+    ("reads", "Copies read from the store so far."),
+    ("read_bytes", "Bytes of copies read from the store so far."),
+    ("read_failures", "Reads of copies so far that the store did not answer."),
+    ("refusals", "Copies so far that this version can't read."),
+)
 
 
 class Metrics:
@@ -58,15 +71,23 @@ class Metrics:
         self.state_bytes = Gauge("millrace_state_bytes", "Memory that state takes.", **own)
         self.evictions = Gauge("millrace_evictions", "Entities that left memory so far.", **own)
         self.loads = Gauge("millrace_loads", "Histories read from the store so far.", **own)
-        self.staleness_s = Gauge(
-            "millrace_shared_staleness_seconds",
-            "Age of what is known of the parts of shared entities that other workers hold.",
-            **own,
-        )
+        self._shared = {name: Gauge(f"millrace_shared_{name}", doc, **own) for name, doc in _SHARED}
         self.losses = Counter(
             "millrace_engine_losses", "Times that state in memory was dropped.", ["why"], **own
         )
+        self.changes = Counter(
+            "millrace_policy_changes", "Records of `policies` and `lists`, taken or refused.",
+            ["topic", "result"], **own,
+        )  # fmt: skip
+        self._policy = Gauge(
+            "millrace_policy", "1 for the policy that decides.", ["policy", "version"], **own
+        )
         self._emitted = {name: self.emissions.labels(name) for name in ("alerts", "training")}
+
+    def note_policy(self, policy: Policy) -> None:
+        """Show which policy decides now."""
+        self._policy.clear()
+        self._policy.labels(policy.name, policy.version).set(1)
 
     def note_emissions(self, emissions: Iterable[Emission]) -> None:
         """Count emissions by topic."""
@@ -75,6 +96,20 @@ class Metrics:
             if counter is None:
                 counter = self._emitted[topic] = self.emissions.labels(topic)
             counter.inc(sum(1 for _ in run))
+
+    def note_shared(self, state: ForeignState | None) -> None:
+        """Show how it stands with copies of other workers' shared histories; None: there are none.
+
+        What counts up stays as it is without them, and begins anew with another engine.
+        """
+        if state is None:
+            self._shared["staleness_seconds"].set(0)
+            self._shared["lag_seconds"].set(0)
+            self._shared["waiting"].set(0)
+            return
+        seconds = (state.staleness_ms / 1000, state.lag_ms / 1000)
+        for gauge, value in zip(self._shared.values(), (*seconds, *state[2:]), strict=True):
+            gauge.set(value)
 
     def note_resident(self, resident: Resident) -> None:
         """Show what is in memory."""

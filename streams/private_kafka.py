@@ -67,8 +67,10 @@ class PrivateKafka:
     lives as long as it is needed). Port 0 is any free one, `port` is then the one found; after
     `stop` or `kill`, `start` runs it again on the same port and data.
 
-    `options` are further settings of the broker, name to value. The first start on a machine
-    fetches the jars. Raises PrivateKafkaError, with the end of the broker's log.
+    `options` are further settings of the broker, name to value. With `secure` it listens at
+    `secure_address` too, with TLS and SASL; what that takes are options `listener.name.secure.*`.
+    The first start on a machine fetches the jars. Raises PrivateKafkaError, with the end of the
+    broker's log.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class PrivateKafka:
         *,
         port: int = 0,
         options: Mapping[str, str] | None = None,
+        secure: bool = False,
         heap_mib: int = 512,
         start_timeout_s: float = 60.0,
     ) -> None:
@@ -92,7 +95,9 @@ class PrivateKafka:
         self._environment = {
             **os.environ,
             "KAFKA_HEAP_MIB": str(heap_mib),
-            "KAFKA_OPTIONS": " ".join(f"{name}={value}" for name, value in (options or {}).items()),
+            "KAFKA_OPTIONS": "",
+            "KAFKA_PROPERTIES": str(self._write_options(options or {})),
+            "KAFKA_SECURE_PORT": "0" if secure else "",
         }
         self._process: subprocess.Popen[bytes] | None = None
         self._owner_pid = os.getpid()
@@ -118,6 +123,14 @@ class PrivateKafka:
     def address(self) -> str:
         """`host:port`, as clients take it for their bootstrap servers."""
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def secure_address(self) -> str:
+        """`host:port` of the listener with TLS and SASL; PrivateKafkaError where there is none."""
+        file = self.directory / "secure_port"
+        if not self._environment["KAFKA_SECURE_PORT"]:
+            raise PrivateKafkaError(f"the Kafka of {self.directory} has no secure listener")
+        return f"127.0.0.1:{int(file.read_text(encoding='ascii'))}"
 
     @property
     def pid(self) -> int:
@@ -149,6 +162,12 @@ class PrivateKafka:
             shutil.rmtree(self._temporary, ignore_errors=True)
         else:
             self.stop()
+
+    def _write_options(self, options: Mapping[str, str]) -> Path:
+        file = self.directory / "options.properties"
+        lines = (f"{name}={value}\n".replace("\\", r"\\") for name, value in options.items())
+        file.write_text("".join(lines), encoding="utf-8")
+        return file
 
     def _start(self) -> None:
         self._port_file.unlink(missing_ok=True)  # written once the port is known to be free

@@ -27,9 +27,10 @@ from features.hashing import IdHasher
 from features.histories import FeatureEngine
 from features.kernels.walker import evaluate
 from features.raw import RawRecord
-from features.records import Promotion, Versions
+from features.records import ListChange, PolicyChange, Promotion, Record, Versions
 from online_models.delayed import PendingLabels
 from online_models.versions import ModelVersion
+from streams.adopting import NOT_AN_INPUT, Change, same_histories, same_state
 from streams.deciding import ActionPass, Scored
 from streams.emissions import Decisions, Output
 from streams.foreign_histories import ForeignHistories
@@ -64,7 +65,7 @@ class Processor:
     `fresh` says that nothing is stored for these partitions yet, so nothing is looked up;
     `foreign_partitions` are those that other processes own: the parts of shared histories stored
     there can be copied here (see `streams.foreign`); `on_stage` hears the name of each stage of a
-    run when it ends.
+    run when it ends; `change_fault` says why a record that changes the policy can't be taken.
     """
 
     def __init__(
@@ -76,8 +77,11 @@ class Processor:
         fresh: bool,
         foreign_partitions: Sequence[int] = (),
         on_stage: Callable[[str], None] = lambda _: None,
+        change_fault: Callable[[Change], RecordError | None] = lambda _: NOT_AN_INPUT,
     ) -> None:
         self._on_stage = on_stage
+        self._change_fault = change_fault
+        self._hasher = hasher
         self.policy = policy
         self.plan = compile_policy(policy, hasher.one)
         self._decoder = Decoder(hasher, RateTable(policy).convert, policy.currency)
@@ -86,9 +90,7 @@ class Processor:
         )
         self.foreign = ForeignHistories(self._engine, self.plan) if foreign_partitions else None
         self._scorers = {model.name: Scorer(model, self.plan) for model in policy.models}
-        self._deciding = self._scorers.get(policy.costs.model) if policy.costs else None
-        self._actions = ActionPass(policy, self.plan)
-        self._versions = self._current_versions()
+        self._decide_by(policy)
         self.partitions = {
             partition: PartitionState(
                 {m.name: _pending(policy, m) for m in policy.models},
@@ -99,10 +101,25 @@ class Processor:
         }
         self.residency = Residency(self._engine, self.partitions.values())
 
-    @property
-    def rule_ids(self) -> tuple[str, ...]:
-        """Ids of the rules, in the order of `Decisions.rule_hits`."""
-        return self._actions.rule_ids
+    def adopt(self, policy: Policy) -> bool:
+        """Decide by another policy from the next record on, where histories and models stay.
+
+        False where they do not, and nothing was done: such a policy needs a processor of its own,
+        which takes up what is stored. The decisions are the same either way.
+        """
+        plan = compile_policy(policy, self._hasher.one)
+        if not (same_state(policy, self.policy) and same_histories(plan, self.plan)):
+            return False
+        self.policy, self.plan = policy, plan
+        for scorer in self._scorers.values():
+            scorer.read_from(plan)
+        self._decide_by(policy)
+        return True
+
+    def _decide_by(self, policy: Policy) -> None:
+        self._deciding = self._scorers.get(policy.costs.model) if policy.costs else None
+        self._actions = ActionPass(policy, self.plan)
+        self._versions = self._current_versions()
 
     @property
     def unmatched_label_count(self) -> int:
@@ -114,12 +131,17 @@ class Processor:
         batch = self._decoder.decode(raws)
         for row in np.flatnonzero(batch.kinds == Kind.CONTROL).tolist():
             record = batch.records[row]
-            if isinstance(record, Promotion) and (fault := self._fault(record)) is not None:
+            fault = self._fault(record)
+            if fault is not None:
                 batch.refuse(row, fault)
         return batch
 
-    def _fault(self, order: Promotion) -> RecordError | None:
-        """Return why an order to promote can't be obeyed, None where it can."""
+    def _fault(self, order: Record | None) -> RecordError | None:
+        """Return why a control record can't be obeyed, None where it can."""
+        if isinstance(order, PolicyChange | ListChange):
+            return self._change_fault(order)
+        if not isinstance(order, Promotion):
+            return None
         scorer = self._scorers.get(order.model)
         if scorer is None:
             return unknown("$.model", order.model, list(self._scorers))
@@ -221,7 +243,7 @@ class Processor:
         self._on_stage("actions")
         rows = np.flatnonzero(batch.kinds == Kind.TRANSACTION)
         if rows.size:
-            output.decisions.append(_decisions(scored, verdicts, rows))
+            output.decisions.append(_decisions(scored, verdicts, rows, self._actions.rule_ids))
 
     def _advance(
         self,
@@ -268,7 +290,9 @@ def profile_runs(kinds: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:
     return ((a, b) for a, b in pairwise(edges) if b > a)
 
 
-def _decisions(scored: Scored, verdicts: Verdicts, rows: NDArray[np.intp]) -> Decisions:
+def _decisions(
+    scored: Scored, verdicts: Verdicts, rows: NDArray[np.intp], rule_ids: tuple[str, ...]
+) -> Decisions:
     batch = scored.batch
     return Decisions(
         event_ids=EventIds(batch, rows),
@@ -279,6 +303,7 @@ def _decisions(scored: Scored, verdicts: Verdicts, rows: NDArray[np.intp]) -> De
         scores=scored.scores[rows],
         actions=verdicts.actions[rows],
         rule_hits=np.hstack([verdicts.hits[rows], verdicts.shadow_hits[rows]]),
+        rule_ids=rule_ids,
         sequence=batch.first + rows,
         policy_version=scored.versions.policy,
         model_versions=_model_text(scored.versions),

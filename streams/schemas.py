@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from features.records import INPUT_RECORDS, ONE_TOPIC, OUTPUT_RECORDS
+from features.records import ONE_TOPIC, OUTPUT_RECORDS, TAKEN_RECORDS
 
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 KEYED_BY = "customer_id"
@@ -15,7 +15,7 @@ KEYED_BY = "customer_id"
 
 def json_schemas() -> dict[str, dict[str, Any]]:
     """Return record name -> JSON Schema (2020-12), inputs first."""
-    records = [*INPUT_RECORDS.values(), *OUTPUT_RECORDS.values()]
+    records = [*TAKEN_RECORDS.values(), *OUTPUT_RECORDS.values()]
     return {
         record.__name__: {"$schema": SCHEMA_DIALECT, **msgspec.json.schema(record)}
         for record in records
@@ -24,12 +24,12 @@ def json_schemas() -> dict[str, dict[str, Any]]:
 
 def asyncapi() -> dict[str, Any]:
     """Return the AsyncAPI 3.0 document: what is sent to the engine and what it sends."""
-    records = {**INPUT_RECORDS, **OUTPUT_RECORDS}
+    records = {**TAKEN_RECORDS, **OUTPUT_RECORDS}
     _, components = msgspec.json.schema_components(
         records.values(), ref_template="#/components/schemas/{name}"
     )
     channels = {topic: _channel(topic, [record]) for topic, record in records.items()}
-    channels[ONE_TOPIC] = _channel(ONE_TOPIC, list(INPUT_RECORDS.values()))
+    channels[ONE_TOPIC] = _channel(ONE_TOPIC, list(TAKEN_RECORDS.values()))
     channels["offers"]["address"] = "offers.{channel}"
     channels["offers"]["parameters"] = {"channel": {"description": "app_push, sms, ... or control"}}
     operations = {

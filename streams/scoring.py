@@ -58,14 +58,17 @@ class Scorer:
 
     def __init__(self, model: ModelDeclaration, plan: Plan) -> None:
         self.declaration = model
-        names = [item.name for item in model.inputs]
-        outputs = plan.before_models.outputs
-        self._rows = [outputs[f"model:{model.name}:{name}"] for name in names]
-        external = MODEL_EXTERNAL + model.name
-        self.external = plan.externals.index(external) if external in plan.externals else None
+        self.read_from(plan)
         self._contestants = {c.name: _Shadowed(model, c) for c in model.contestants}
         self.champion = model.contestants[0].name
         self.version = 0
+
+    def read_from(self, plan: Plan) -> None:
+        """Find the model's inputs and the place of its score in a plan that has this model."""
+        name, outputs = self.declaration.name, plan.before_models.outputs
+        self._rows = [outputs[f"model:{name}:{item.name}"] for item in self.declaration.inputs]
+        external = MODEL_EXTERNAL + name
+        self.external = plan.externals.index(external) if external in plan.externals else None
 
     @property
     def contestants(self) -> Sequence[str]:

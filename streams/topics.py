@@ -13,13 +13,15 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from features.errors import MillraceError
 from features.records import INPUT_RECORDS, ONE_TOPIC, ContactChannel
+from streams.kafka_access import check_access
 from streams.settings import Settings, kafka_python_options
 
 DAY_MS = 86_400_000
 CONTROL_GROUP = "control"  # offers that are decided and logged, and that no channel delivers
 DECISIONS = "decisions"
 MODELS = "models"
-POLICIES = "control"
+POLICIES = "policies"
+LISTS = "lists"
 TRAINING = "training"
 DEAD_LETTERS = "dead-letters"
 MODEL_MAX_BYTES = 16 << 20  # a forest's state is larger than Kafka's usual bound of a record
@@ -107,7 +109,9 @@ def output_topics() -> list[Topic]:
 def control_topics() -> list[Topic]:
     """Return the topics that steer the engine; every worker reads them whole."""
     return [
-        Topic(POLICIES, "control", "versions of policies and lists", False, True,
+        Topic(POLICIES, "control", "whole policies; the newest decides", False, True,
+              max_bytes=MODEL_MAX_BYTES),
+        Topic(LISTS, "control", "what a policy's lists hold, by name", False, True,
               max_bytes=MODEL_MAX_BYTES),
         Topic(MODELS, "control", "versions of models", False, True, max_bytes=MODEL_MAX_BYTES),
     ]  # fmt: skip
@@ -131,7 +135,7 @@ class TopicState:
 def create_topics(settings: Settings, *, dry_run: bool = False) -> list[TopicState]:
     """Make the topics that are missing; tell how those that are there differ, and change nothing.
 
-    Raises TopicsError.
+    Raises TopicsError; KafkaAccessError where Kafka does not let us in.
     """
     wanted = {settings.topic_prefix + topic.name: topic for topic in all_topics(settings.inputs)}
     admin = _admin(settings)
@@ -171,6 +175,7 @@ def delete_topics(settings: Settings) -> None:
 
 
 def _admin(settings: Settings) -> Any:
+    check_access(settings)
     try:
         return KafkaAdminClient(**kafka_python_options(settings))
     except (KafkaError, ValueError, OSError) as error:

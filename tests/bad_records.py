@@ -7,9 +7,11 @@ from typing import Any
 TS_MS = 1_751_328_000_000
 ABSENT = object()  # as a change: the field is left out
 ANY_JSON = "a JSON object in UTF-8"
-INPUTS = "transactions, interactions, profiles, labels, outcomes, contacts, promotions"
+INPUTS = (
+    "transactions, interactions, profiles, labels, outcomes, contacts, promotions, policies, lists"
+)
 TOPICS = f"a topic of {INPUTS}, events"
-KINDS = "one of transaction, interaction, profile, label, outcome, contact, promotion"
+KINDS = "one of transaction, interaction, profile, label, outcome, contact, promotion, policy, list"
 TYPES = (
     "one of cash, deposit, fee, interest, loan_payment, purchase, refund, salary, transfer_in, "
     "transfer_out"
@@ -30,8 +32,10 @@ FIELDS: dict[str, dict[str, Any]] = {
     "outcomes": {"action_id": "a1", "ts_ms": TS_MS, "customer_id": "ada", "result": "seen"},
     "contacts": {"contact_id": "c1", "ts_ms": TS_MS, "customer_id": "ada", "channel": "sms"},
     "promotions": {"ts_ms": TS_MS, "model": "fraud", "challenger": "scaled_logistic"},
+    "policies": {"ts_ms": TS_MS, "files": {"policy.yaml": "name: bank"}},
+    "lists": {"ts_ms": TS_MS, "name": "watched", "entries": ["M1", "M2"]},
 }  # fmt: skip
-KIND_NAMES = {topic: topic.removesuffix("s") for topic in FIELDS}
+KIND_NAMES = {topic: topic.removesuffix("s") for topic in FIELDS} | {"policies": "policy"}
 
 
 def fields(topic: str, **changes: Any) -> dict[str, Any]:

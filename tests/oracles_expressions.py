@@ -34,7 +34,8 @@ LETS = {
     "doubled": "amount * 2 - 1",
 }
 LET_UNITS = {"ratio": 10**6, "pause": 1, "odd": 1, "risen": 10**6, "doubled": 10**6}
-LISTS = {"watched": ["M1", "M9"], "near": ["DE", "FR"]}
+MANY = ["M1", *(f"other{i}" for i in range(40))]
+LISTS = {"watched": ["M1", "M9"], "near": ["DE", "FR"], "many": MANY, "nobody": []}
 KEPT_UNITS_MAX = 2**51
 LABELS = {"unknown": 0, "legitimate": 1, "genuine": 1, "fraud": 2}
 OF_FIELD = (

@@ -13,7 +13,11 @@ TYPES: dict[str, tuple[type, ...]] = {
     "array": (list,),
     "null": (type(None),),
 }
-NOTES = {"$schema", "$defs", "title", "description", "default", "contentEncoding"}
+NOTES = {
+    "$schema", "$id", "$defs", "definitions", "title", "description", "default", "deprecated",
+    "contentEncoding",
+}  # fmt: skip
+MEMBERS = ("properties", "patternProperties", "additionalProperties")
 
 
 def resolve(document: Any, reference: str) -> Any:
@@ -49,10 +53,17 @@ def faults(schema: dict[str, Any], value: Any, document: Any, path: str = "$") -
         elif keyword == "anyOf":
             if all(faults(option, value, document, path) for option in rule):
                 found.append(f"{path}: none of the alternatives")
+        elif keyword == "oneOf":
+            fitting_count = sum(not faults(option, value, document, path) for option in rule)
+            if fitting_count != 1:
+                found.append(f"{path}: {fitting_count} of the alternatives, expected one")
         elif keyword == "items":
             for number, item in enumerate(value if isinstance(value, list) else ()):
                 found += faults(rule, item, document, f"{path}[{number}]")
-        elif keyword in ("properties", "additionalProperties"):
+        elif keyword == "propertyNames":
+            for name in value if isinstance(value, dict) else ():
+                found += faults(rule, name, document, f"{path}: name {name}")
+        elif keyword in MEMBERS:
             found += _member_faults(schema, keyword, value, document, path)
         elif not _holds(keyword, rule, value):
             found.append(f"{path}: {keyword} {rule}")
@@ -62,20 +73,30 @@ def faults(schema: dict[str, Any], value: Any, document: Any, path: str = "$") -
 def _member_faults(
     schema: dict[str, Any], keyword: str, value: Any, document: Any, path: str
 ) -> list[str]:
-    named = schema.get("properties", {})
+    named, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
     found: list[str] = []
     for name, member in value.items() if isinstance(value, dict) else ():
-        if (keyword == "properties") == (name in named):
-            rule = named[name] if name in named else schema["additionalProperties"]
+        matching = [rule for pattern, rule in patterns.items() if re.search(pattern, str(name))]
+        rules: list[Any] = []
+        if keyword == "properties":
+            rules = [named[name]] if name in named else []
+        elif keyword == "patternProperties":
+            rules = matching
+        elif name not in named and not matching:
+            rules = [schema["additionalProperties"]]
+        for rule in rules:
             if isinstance(rule, dict):
                 found += faults(rule, member, document, f"{path}.{name}")
+            elif rule is False:
+                found.append(f"{path}: no member `{name}` is known")
     return found
 
 
 def _holds(keyword: str, rule: Any, value: Any) -> bool:
     if keyword == "type":
         is_bool = isinstance(value, bool)
-        return isinstance(value, TYPES[rule]) and (not is_bool or rule == "boolean")
+        names = rule if isinstance(rule, list) else [rule]
+        return any(isinstance(value, TYPES[n]) and (not is_bool or n == "boolean") for n in names)
     if keyword == "enum":
         return value in rule
     if keyword == "required":
@@ -86,6 +107,13 @@ def _holds(keyword: str, rule: Any, value: Any) -> bool:
     if keyword in ("minLength", "maxLength"):
         length = len(value) if isinstance(value, str) else rule
         return bool(length >= rule if keyword == "minLength" else length <= rule)
+    if keyword == "uniqueItems":
+        items = [repr(item) for item in value] if isinstance(value, list) else []
+        return not rule or len(items) == len(set(items))
+    if keyword in ("minItems", "maxItems", "minProperties", "maxProperties"):
+        holder = list if keyword.endswith("Items") else dict
+        count = len(value) if isinstance(value, holder) else rule
+        return bool(count >= rule if keyword.startswith("min") else count <= rule)
     if keyword == "pattern":
         return not isinstance(value, str) or re.search(rule, value) is not None
     raise ValueError(f"a keyword that this checker does not know: {keyword}")

@@ -168,7 +168,8 @@ def terms(draw: st.DrawFn, kind: str = "transaction") -> str:
         return pick(draw, "odd", "not odd", 'pause > "1h"', 'pause <= "10m"', "is_missing(ratio)")
     return pick(draw, "0 < amount <= 10.5", "amount not in [0, 10.5]", "mcc in [5411, 6011]",
                 "not 0 < mcc <= 6000", "merchant_id in lists.watched",
-                "country not in lists.near")  # fmt: skip
+                "country not in lists.near", "merchant_id in lists.nobody",
+                "country not in lists.nobody")  # fmt: skip
 
 
 @st.composite
@@ -320,7 +321,11 @@ def text_conditions(draw: st.DrawFn) -> str:
     if form == 2:
         return f"is_missing({name})"
     if draw(st.integers(0, 3)) == 0:
-        listed_in = "merchant_id in lists.watched", "country not in lists.near"
+        listed_in = (
+            "merchant_id in lists.watched", "country not in lists.near",
+            "merchant_id in lists.nobody", "country not in lists.nobody",
+            "merchant_id in lists.many", "merchant_id not in lists.many",
+        )  # fmt: skip
         return f"({pick(draw, *listed_in)})"
     listed = [pick(draw, *CONSTANTS[name]) for _ in range(draw(st.integers(1, 3)))]
     return f"({name} {pick(draw, 'in', 'not in')} {json.dumps(listed)})"

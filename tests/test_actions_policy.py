@@ -217,7 +217,6 @@ def test_what_is_no_policy_is_a_source_error(text: str) -> None:
         ("let: {customer: 1}", "customer"),
         ("let: {Ratio: 1}", "Ratio"),
         ("let: {ratio: []}", "[]"),
-        ("lists: {watched: []}", "[]"),
         ("lists: {watched: [M1, M1]}", "M1]"),
         ("lists: {watched: M1}", "M1"),
         ("labels: {horizon: 7d, legitimate_sample: 1.5, pending_cap: 1}", "1.5"),

@@ -251,6 +251,7 @@ def output_of(rows: list[tuple[str, int, int]], emissions: list[Emission]) -> Ou
         scores=np.zeros(count),
         actions=np.array([row[2] for row in rows], np.uint8),
         rule_hits=np.zeros((count, 0), np.bool_),
+        rule_ids=(),
         policy_version="p",
         model_versions="fraud:7",
     )

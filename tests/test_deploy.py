@@ -1,5 +1,6 @@
 """The stack of docker-compose.yml fits the code: services, settings, health and dashboard."""
 
+import copy
 import json
 import re
 import shutil
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
+from compose_schema import COMPOSE
+from schema_check import faults
 
 from millrace.cli import main
 from streams.metrics import Metrics
@@ -27,6 +30,36 @@ def compose() -> dict[str, Any]:
 def services(compose: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = compose["services"]
     return found
+
+
+def test_the_file_is_one_of_compose(compose: dict[str, Any]) -> None:
+    assert faults(COMPOSE, compose, COMPOSE) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "value", "fault"),
+    [
+        (("services", "worker"), "helthcheck", {}, "no member `helthcheck` is known"),
+        (("services", "worker"), "restart", False, "restart: enum"),
+        (("services", "worker"), "command", "worker", "command: type array"),
+        (("services", "kafka", "environment"), "KAFKA_NODE_ID", 1, "KAFKA_NODE_ID: type string"),
+        (("services", "kafka", "healthcheck"), "interval", "5 s", "interval: pattern"),
+        (("services", "topics", "depends_on", "kafka"), "condition", "healthy", "condition: enum"),
+        (("services", "redis"), "volumes", ["redis-data"], "volumes[0]: pattern"),
+        (("services", "redis"), "ports", ["1:1", "1:1"], "ports: uniqueItems"),
+        ((), "service", {}, "no member `service` is known"),
+    ],
+)
+def test_a_misspelt_file_is_none(
+    compose: dict[str, Any], path: tuple[str, ...], key: str, value: Any, fault: str
+) -> None:
+    spoilt = copy.deepcopy(compose)
+    place = spoilt
+    for step in path:
+        place = place[step]
+    place[key] = value
+    (found,) = faults(COMPOSE, spoilt, COMPOSE)
+    assert fault in found
 
 
 def test_images_are_pinned(compose: dict[str, Any]) -> None:

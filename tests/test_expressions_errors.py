@@ -269,7 +269,7 @@ def test_wrong_declarations() -> None:
             compile_plan({}, declarations)
     for changes, message in [
         ({"repeat_horizon_ms": -1}, "repeat_horizon_ms: expected at least 0, got -1"),
-        ({"lists": {"empty": ()}}, "list `empty`: expected a name and at least one text"),
+        ({"lists": {"two words": ()}}, "list: expected a name, got `two words`"),
     ]:
         with pytest.raises(MillraceError, match=message):
             compile_plan({}, dataclasses.replace(DECLARATIONS, **changes))

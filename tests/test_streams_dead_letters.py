@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from test_features_decode import ANY_JSON
 
 from actions.policy import Policy
-from features.records import INPUT_RECORDS
+from features.records import TAKEN_RECORDS
 from streams.embedded import EmbeddedRuntime, EmbeddedSettings
 from streams.emissions import Output
 from streams.partitioner import partition_of
@@ -140,7 +140,7 @@ def test_no_profile_that_is_taken_can_stop_the_checkpoints(policy: Policy, since
 def nearly_good(draw: st.DrawFn) -> Sent:
     """Draw a record of which one field was replaced by anything."""
     topic = draw(st.sampled_from(sorted(FIELDS)))
-    name = draw(st.sampled_from(sorted(INPUT_RECORDS[topic].__struct_fields__)))
+    name = draw(st.sampled_from(sorted(TAKEN_RECORDS[topic].__struct_fields__)))
     return topic, "ada", as_json(topic, **{name: draw(ANY_JSON)})
 
 

@@ -15,8 +15,8 @@ from actions.ids import deterministic_id
 from features.decode import ONE_TOPIC
 from features.records import (
     ENCODER,
-    INPUT_RECORDS,
     OUTPUT_RECORDS,
+    TAKEN_RECORDS,
     Alert,
     CalibrationBin,
     ContactChannel,
@@ -39,7 +39,7 @@ from streams.deciding import CONTROL_TOPIC
 from streams.schemas import asyncapi, documents, json_schemas, write_documents
 
 COMMITTED = Path(__file__).parent.parent / "docs" / "schemas"
-RECORDS = {**INPUT_RECORDS, **OUTPUT_RECORDS}
+RECORDS = {**TAKEN_RECORDS, **OUTPUT_RECORDS}
 VERSIONS = Versions(policy="f00", models={"fraud": 3})
 WHO: dict[str, Any] = {"event_id": "e1", "ts_ms": TS_MS, "customer_id": "ada"}
 
@@ -52,7 +52,7 @@ FULL_TRANSACTION = msgspec.convert(
     Transaction,
 )  # fmt: skip
 EXAMPLES: list[msgspec.Struct] = [
-    *(msgspec.json.decode(as_json(topic), type=kind) for topic, kind in INPUT_RECORDS.items()),
+    *(msgspec.json.decode(as_json(topic), type=kind) for topic, kind in TAKEN_RECORDS.items()),
     FULL_TRANSACTION,
     Profile(
         customer_id="ada",
@@ -187,9 +187,9 @@ def test_the_asyncapi_document_names_every_topic() -> None:
     document = asyncapi()
     assert document["asyncapi"] == "3.0.0"
     channels = document["channels"]
-    assert set(channels) == {*INPUT_RECORDS, ONE_TOPIC, *OUTPUT_RECORDS}
+    assert set(channels) == {*TAKEN_RECORDS, ONE_TOPIC, *OUTPUT_RECORDS}
     for topic, channel in channels.items():
-        expected = INPUT_RECORDS.values() if topic == ONE_TOPIC else [RECORDS[topic]]
+        expected = TAKEN_RECORDS.values() if topic == ONE_TOPIC else [RECORDS[topic]]
         assert list(channel["messages"]) == [record.__name__ for record in expected]
         for message in channel["messages"].values():
             payload = resolve(document, resolve(document, message["$ref"])["payload"]["$ref"])

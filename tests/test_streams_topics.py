@@ -18,8 +18,8 @@ from streams.topics import TopicsError, all_topics, create_topics, input_topics,
 
 CHANNELS = ("app_push", "sms", "email", "phone", "branch")  # of DESIGN's channels, by hand
 KEYED = ["events", "alerts", *(f"offers.{c}" for c in (*CHANNELS, "control")), "tasks", "decisions"]
-SINGLE = ["training", "dead-letters", "control", "models", "model-reports", "model-promotions",
-          "drift"]  # fmt: skip
+SINGLE = ["training", "dead-letters", "policies", "lists", "models", "model-reports",
+          "model-promotions", "drift"]  # fmt: skip
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from actions.policy import Policy
 from streams.embedded import EmbeddedRuntime, EmbeddedSettings
 from streams.redis_store import RedisStore
-from streams.settings import Settings, variable
+from streams.settings import Settings, kafka_python_options, variable
 from streams.sinks import MemorySink, topic_family
 from streams.store import MemoryStore, Store
 from streams.topics import create_topics, output_topics
@@ -46,7 +46,7 @@ class Bank:
         self.workers: list[Worker] = []
         self._folder = folder
         create_topics(settings)
-        self._producer = KafkaProducer(bootstrap_servers=settings.kafka, linger_ms=5)
+        self._producer = KafkaProducer(linger_ms=5, **kafka_python_options(settings))
         self.ends: dict[int, int] = dict.fromkeys(range(settings.partitions_count), 0)
 
     def start_worker(self) -> "Worker":
@@ -115,7 +115,7 @@ class Bank:
     def topic_end(self, name: str) -> int:
         """Return how many records a topic holds."""
         topic = self.settings.topic_prefix + name
-        with closing(KafkaConsumer(bootstrap_servers=self.settings.kafka)) as consumer:
+        with closing(KafkaConsumer(**kafka_python_options(self.settings))) as consumer:
             places = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic)]
             return sum(consumer.end_offsets(places).values())
 
@@ -123,7 +123,7 @@ class Bank:
         """Return what the output topics hold, repeats included."""
         prefix, found = self.settings.topic_prefix, {}
         with closing(
-            KafkaConsumer(bootstrap_servers=self.settings.kafka, isolation_level=isolation)
+            KafkaConsumer(isolation_level=isolation, **kafka_python_options(self.settings))
         ) as consumer:
             for topic in output_topics():
                 records = list(whole_topic(consumer, prefix + topic.name))

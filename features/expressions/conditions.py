@@ -152,6 +152,8 @@ class ConditionCompiler:
         field = self._field(left)
         constants = self._constants.items(items, texts=field.type is Type.TEXT)
         terms = tuple(self._term(field, Comparison.EQ, item, text) for item, text in constants)
+        # An empty list holds what no cell does.
+        terms = terms or (Term(field.cell, Comparison.EQ, _INT64_MAX, field.name, "nothing"),)
         if not excluded:
             return self._terms(field, terms, negated)
         if not negated:

@@ -74,9 +74,9 @@ def check_declarations(declarations: Declarations) -> None:
         if meaning:
             got = f"`{name}`, which is {meaning}"
             raise MillraceError(f"named value: expected a name of its own, got {got}")
-    for name, texts in declarations.lists.items():
-        if not name.isidentifier() or not texts:
-            raise MillraceError(f"list `{name}`: expected a name and at least one text")
+    for name in declarations.lists:
+        if not name.isidentifier():
+            raise MillraceError(f"list: expected a name, got `{name}`")
     if not 0 <= declarations.currency_exponent <= CURRENCY_EXPONENT_MAX:
         raise MillraceError(
             f"currency_exponent: expected 0 to {CURRENCY_EXPONENT_MAX}, "

@@ -37,6 +37,7 @@ _ABSENT = int(MISSING)
 _TS_MS, _LAT, _LON = int(Cell.TS_MS), int(Cell.LAT), int(Cell.LON)
 _DAY_MS = 86_400_000
 _HOUR_MS = 3_600_000
+_SHORT_COUNT = 16  # of a list: looking at all of it is faster than searching
 _RADIANS_PER_MICRO_DEGREE = math.pi / 180.0 / MICRO_DEGREES
 
 
@@ -161,9 +162,25 @@ def _hashes(
         wanted = op == _HASH_IN
         for i in range(n):
             found = False
-            for j in range(b + 1, b + 1 + ints[b]):
-                found |= own[i] == ints[j]
+            if ints[b] <= _SHORT_COUNT:
+                for j in range(b + 1, b + 1 + ints[b]):
+                    found |= own[i] == ints[j]
+            else:
+                found = _is_among(ints, b + 1, b + 1 + ints[b], own[i])
             r[d, i] = 1.0 if (found == wanted) & (own[i] != _ABSENT) else 0.0
+
+
+@part
+def _is_among(ints: NDArray[np.int64], low: int, high: int, wanted: int) -> bool:
+    """Return whether a number is in the ascending run [low, high)."""
+    end = high
+    while low < high:
+        middle = (low + high) // 2
+        if ints[middle] < wanted:
+            low = middle + 1
+        else:
+            high = middle
+    return low < end and ints[low] == wanted
 
 
 @part

@@ -15,10 +15,11 @@ from actions.policy import Policy
 from features.errors import MillraceError
 from streams.engine import EngineSettings
 from streams.foreign import ForeignSettings
+from streams.kafka_access import check_access
 from streams.metrics import Metrics
 from streams.settings import Settings, kafka_options
 from streams.store import Store
-from streams.topics import MODELS
+from streams.worker.changes import PolicyChanges
 from streams.worker.control import ControlReader
 from streams.worker.deciding import Deciding
 from streams.worker.health import HealthServer, Watchdog
@@ -99,7 +100,8 @@ def build(policy: Policy, store: Store, settings: Settings) -> Parts:
         sleep=deciding.patience.sleep,
     )
     intake = EngineIntake(deciding, trainer, settings, options, status, metrics)
-    control = ControlReader(settings.topic_prefix + MODELS, options, intake.control)
+    changes = PolicyChanges(policy, intake, metrics)
+    control = ControlReader(settings.topic_prefix, options, intake.control, changes.take)
     app = _app(settings, options["bootstrap_servers"])
     transport = BatchTransport([URL(f"kafka://{s}") for s in options["bootstrap_servers"]], app)
     transport.intake, transport.kafka_options = intake, options
@@ -179,6 +181,7 @@ async def first_of(*waits: Awaitable[Any]) -> None:
 
 def run_worker(policy: Policy, store: Store, settings: Settings) -> None:
     """Run a worker in this process until it is told to end."""
+    check_access(settings)
     warm_up(policy)
     parts = build(policy, store, settings)
     logger.info("worker of group %s at %s", settings.group, settings.kafka)

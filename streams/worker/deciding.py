@@ -12,6 +12,7 @@ from features.raw import RawRecord
 from online_models.versions import ModelVersion
 from streams.emissions import Output
 from streams.engine import Engine, EngineSettings, Offsets, Owned, acquire_all
+from streams.foreign import ForeignState
 from streams.metrics import Metrics, StageClock
 from streams.partition import Write
 from streams.residency import Resident
@@ -240,7 +241,7 @@ class Deciding:
         processor = self._ready().processor
         emissions = output.emissions
         if self._emits_decisions:
-            emissions += decisions.emissions(output.decisions, processor.rule_ids)
+            emissions += decisions.emissions(output.decisions)
         emissions += self._outbox.examples(output)
         emissions += self._outbox.clocks((p, processor.partitions[p].clock_ms) for p in partitions)
         if emissions and self._sink is not None:
@@ -255,10 +256,10 @@ class Deciding:
         """Return what is in memory."""
         return None if self.engine is None else self.engine.resident
 
-    def staleness_ms(self) -> float:
-        """Return how old what we know of other workers' shared histories is; 0: there are none."""
+    def shared(self) -> ForeignState | None:
+        """Return how it stands with our copies of other workers' shared histories."""
         engine = self.engine
-        return 0.0 if engine is None or engine.others is None else engine.others.staleness_ms
+        return None if engine is None or engine.others is None else engine.others.now
 
     def apply_models(self, versions: Sequence[ModelVersion]) -> None:
         """Score with these versions from the next record on, where they are newer than ours."""
@@ -271,6 +272,33 @@ class Deciding:
             self._versions[version.name] = version
             if self.engine is not None:
                 self.engine.processor.apply_model(version)
+
+    def change_policy(self, policy: Policy) -> None:
+        """Decide by another policy from the next record on; to be called between batches.
+
+        Where histories or models change, what was decided is stored, and the engine makes way for
+        another that takes it up. What the store raises leaves no engine: `take` makes one.
+        """
+        self._policy = policy
+        self._outbox.change(policy.models)
+        if self._grid is not None:
+            self._grid.change(policy.models)
+        self._versions = {n: found for n, found in self._versions.items() if self._fits(found)}
+        if self._kept is not None:
+            _close(self._kept)
+            self._kept = None
+        engine = self.engine
+        if engine is None or engine.processor.adopt(policy) or self._sink is None:
+            return
+        if engine.uncommitted_count:
+            engine.begin_checkpoint()
+        engine.finish_commit()
+        self._owned = {
+            owner: Owned(mine.epoch, dict(engine.committed[owner]))
+            for owner, mine in self._owned.items()
+        }
+        self._drop()
+        self.engine = self._new_engine(self._status.partitions, self._owned, self._sink)
 
     def _fits(self, version: ModelVersion) -> bool:
         """Whether this policy has that model, with the same inputs."""

@@ -32,7 +32,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=
     models: str  # such as `fraud:12,other:3`
 
 
-def emissions(decided: Sequence[Decisions], rule_ids: Sequence[str]) -> list[Emission]:
+def emissions(decided: Sequence[Decisions]) -> list[Emission]:
     """Return a record of `decisions` for each transaction."""
     found = []
     for run in decided:
@@ -57,7 +57,7 @@ def emissions(decided: Sequence[Decisions], rule_ids: Sequence[str]) -> list[Emi
                 amount_minor=amount_minor,
                 score=None if math.isnan(score) else score,
                 action=ACTIONS[action],
-                rules=tuple(rule for rule, hit in zip(rule_ids, fired, strict=True) if hit),
+                rules=tuple(rule for rule, hit in zip(run.rule_ids, fired, strict=True) if hit),
                 policy=run.policy_version,
                 models=run.model_versions,
             )

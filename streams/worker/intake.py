@@ -7,20 +7,22 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import repeat
-from operator import itemgetter
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
+from actions.policy import Policy
 from features.raw import RawRecord
 from online_models.versions import ModelVersion
+from streams.emissions import Emission
+from streams.foreign import ForeignState
 from streams.metrics import Metrics
 from streams.residency import Resident
 from streams.settings import Settings
 from streams.store import FencedError
 from streams.topics import TRAINING, input_topics
+from streams.worker.arrival import by_arrival, by_place
 from streams.worker.control import Control
 from streams.worker.deciding import AbandonedError, Deciding, WorkerError
 from streams.worker.learning import Point, Reach
@@ -240,6 +242,18 @@ class EngineIntake:
                     partial(self._deciding.reach, control.point_ms, self.idle_partitions)
                 )
 
+    async def change_policy(self, policy: Policy) -> None:
+        """Decide and learn by another policy from here on; a fault is that of the next batch."""
+        error = await self._error_of(partial(self._deciding.change_policy, policy))
+        self._fault = self._fault or error
+        self._have_trainer(partial(self._trainer.change, policy.models))
+
+    async def refuse(self, letters: list[Emission]) -> None:
+        """Write dead letters of control records."""
+        sink = await self._producers.plain_sink()
+        await asyncio.get_running_loop().run_in_executor(None, sink.write, letters)
+        self._metrics.note_emissions(letters)
+
     async def _deal(self, call: Callable[[], None]) -> None:
         """Have the engine do something between two batches; a fault is that of the next batch."""
         self._fault = self._fault or await self._error_of(call)
@@ -289,9 +303,9 @@ class EngineIntake:
         """Return what is in memory."""
         return self._deciding.resident()
 
-    def staleness_ms(self) -> float:
-        """Return how old what we know of other workers' shared histories is."""
-        return self._deciding.staleness_ms()
+    def shared(self) -> ForeignState | None:
+        """Return how it stands with our copies of other workers' shared histories."""
+        return self._deciding.shared()
 
     async def _guarded(self, call: Callable[[], None]) -> Outcome:
         error = self._fault or await self._error_of(call)
@@ -309,9 +323,7 @@ class EngineIntake:
         """Have the trainer learn, beside the engine; wait only where it is far behind."""
         pairs = [((r.key or b"").decode(), r.value or b"") for r in records]
         end_offset = records[-1].offset + 1 if records else None
-        loop = asyncio.get_running_loop()
-        call = partial(self._trainer.learn, pairs, end_offset)
-        self._lessons.append(loop.run_in_executor(self._trainer_thread, call))
+        self._have_trainer(partial(self._trainer.learn, pairs, end_offset))
         while self._lessons and (self._lessons[0].done() or len(self._lessons) > LESSONS_MAX_COUNT):
             lesson = self._lessons.popleft()
             await asyncio.wait({lesson})
@@ -319,6 +331,11 @@ class EngineIntake:
             if error is not None:
                 return await self._failed(error)
         return Outcome.GOOD
+
+    def _have_trainer(self, call: Callable[[], None]) -> None:
+        """Have the trainer do something, beside the engine; `_teach` sees what came of it."""
+        loop = asyncio.get_running_loop()
+        self._lessons.append(loop.run_in_executor(self._trainer_thread, call))
 
     async def _failed(self, error: BaseException) -> Outcome:
         """Drop all that is in memory; say whether to take it again or to wait for the group."""
@@ -365,25 +382,4 @@ class EngineIntake:
         """Return all records in one order, and the next offset of each topic's partition."""
         names = {place: self._bare(place) for place in sorted(batches)}
         ends = {(topic, p.partition): batches[p][-1].offset + 1 for p, topic in names.items()}
-        if len(self._names) > 1:
-            return _by_arrival(batches, names), ends
-        raws: list[RawRecord] = []
-        for place, topic in names.items():
-            records = batches[place]
-            offsets = [record.offset for record in records]
-            values = [record.value or b"" for record in records]
-            rows = zip(repeat(place.partition), repeat(topic), offsets, values, strict=False)
-            # tuple.__new__ skips the Python frame of RawRecord.__new__, as in streams/log.py.
-            raws += cast(list[RawRecord], map(tuple.__new__, repeat(RawRecord), rows))
-        return raws, ends
-
-
-def _by_arrival(batches: Batches, names: Mapping[TopicPartition, str]) -> list[RawRecord]:
-    """Return the records of several topics in the order in which Kafka got them."""
-    rows = [
-        (record.timestamp, RawRecord(place.partition, topic, record.offset, record.value or b""))
-        for place, topic in names.items()
-        for record in batches[place]
-    ]
-    rows.sort(key=itemgetter(0))
-    return [raw for _, raw in rows]
+        return (by_arrival if len(self._names) > 1 else by_place)(batches, names), ends

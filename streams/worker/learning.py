@@ -5,12 +5,14 @@ their partitions passes a point of the publication grid. Whoever owns `training`
 canonical order of streams/training.py, what had matured by a point once all partitions passed it.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from actions.policy_schema import ModelDeclaration
+from features.errors import RecordError
 from features.records import ENCODER, Promotion, TrainingExample
 from online_models.contest import Published
 from online_models.versions import ModelVersion
@@ -22,6 +24,7 @@ SEQUENCE_KEY = b"training-sequence"
 PROGRESS_KEY = b"progress"
 CLOCK_MARK = "clock"
 PROMOTION_MARK = "-promotion"  # no model has such a name
+logger = logging.getLogger(__name__)
 
 
 class Clock(msgspec.Struct, frozen=True, tag_field="kind", tag="clock"):
@@ -56,6 +59,10 @@ class Outbox:
         self._next: dict[int, dict[str, int]] = {}
         self._points_ms: dict[int, int] = {}
         self._changed: set[int] = set()
+
+    def change(self, models: Sequence[ModelDeclaration]) -> None:
+        """Number the examples of these models from now on; those that stay go on."""
+        self._every_ms = [model.publish_every_ms for model in models]
 
     def restore(self, partition: int, blob: bytes | None, clock_ms: int) -> None:
         """Take up a partition's stored numbers; its clock was told before."""
@@ -166,10 +173,18 @@ class Learner:
                 return
             self._progress.next_numbers[name] = int(number[0]) + 1
             if mark == PROMOTION_MARK:
-                self._training.promote(msgspec.json.decode(value, type=Promotion))
-            else:
+                self._promote(msgspec.json.decode(value, type=Promotion))
+            elif mark in self._training.desks:
                 self._training.collect([msgspec.json.decode(value, type=TrainingExample)])
+            else:  # a worker is ahead of us or behind us in taking another policy
+                logger.warning("an example of `%s`, which is no model of the policy", mark)
         self._is_changed = True
+
+    def _promote(self, order: Promotion) -> None:
+        try:
+            self._training.promote(order)
+        except RecordError as error:  # it was good by the policy that its worker had
+            logger.warning("an order to promote is not obeyed: %s", error)
 
     def learn(self) -> tuple[list[Published], list[Point]]:
         """Learn what all partitions have got past; return what is new, and all points passed."""

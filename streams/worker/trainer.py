@@ -48,6 +48,7 @@ class TrainerPart:
         self._learner: Learner | None = None
         self._sink: Sink | None = None
         self._owned = Owned(0, {})
+        self._partition_count = 0
         self.offset = 0  # of `training`, the next to learn from
         self._checkpoints_count = 0
         self._committed: dict[str, int] = {}
@@ -66,10 +67,8 @@ class TrainerPart:
         self._committed = dict(self._owned.offsets)
         self.offset = self._committed.get(TOPIC, 0)
         self._checkpoints_count = self._committed.get("checkpoints", 0)
-        learner = Learner(self._models, partition_count, self._patience_s)
-        versions = learner.restore(self._load)
-        self._publish(versions, learner.points())
-        self._learner = learner
+        self._partition_count = partition_count
+        self._begin()
         self._is_dirty = False
         logger.info("this worker trains the models of the group")
         return self._committed.get(TOPIC)
@@ -101,6 +100,20 @@ class TrainerPart:
         reach = learner.reach()
         if reach is not None:
             self._emit([Emission(MODELS, REACH_KEY, ENCODER.encode(reach))])
+
+    def change(self, models: Sequence[ModelDeclaration]) -> None:
+        """Train these models from now on; those that stay go on from what is stored."""
+        self._models = models
+        learner = self._learner
+        if learner is not None:
+            self._commit(learner)
+            self._begin()
+
+    def _begin(self) -> None:
+        learner = Learner(self._models, self._partition_count, self._patience_s)
+        versions = learner.restore(self._load)
+        self._publish(versions, learner.points())
+        self._learner = learner
 
     def release(self) -> None:
         """Store what was taken, and be no trainer any more."""

@@ -28,6 +28,17 @@ class Grid:
         self._every_ms = {model.name: model.publish_every_ms for model in models}
         self._points_ms: dict[str, int] = {}
 
+    def change(self, models: Sequence[ModelDeclaration]) -> None:
+        """Take other models: those that stay are where they were, new ones with the others."""
+        newest_ms = max(self._points_ms.values(), default=None)
+        known = (
+            self._points_ms
+            if newest_ms is None
+            else dict.fromkeys((model.name for model in models), newest_ms) | self._points_ms
+        )
+        self._every_ms = {model.name: model.publish_every_ms for model in models}
+        self._points_ms = {name: known[name] for name in self._every_ms if name in known}
+
     def pass_point(self, point: Point) -> None:
         """Take note of what `models` says."""
         if point.model in self._every_ms:

@@ -84,7 +84,7 @@ class Watch:
         waits = bool(self._status.lag_count) and oldest_s is not None
         self._metrics.oldest_s.set(max(self._time_s() - (oldest_s or 0.0), 0.0) if waits else 0.0)
         self._metrics.partitions.set(len(self._status.partitions))
-        self._metrics.staleness_s.set(self._intake.staleness_ms() / 1000)
+        self._metrics.note_shared(self._intake.shared())
         resident = self._intake.resident()
         if resident is not None:
             self._metrics.note_resident(resident)
