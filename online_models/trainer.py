@@ -92,16 +92,17 @@ class Trainer:
         if refused is not None:
             raise self._refusal(refused)
 
-    def publish(self, ts_ms: int) -> ModelVersion:
-        """Return the next version of the model as it stands; `ts_ms` is event time.
+    @property
+    def fraud_share(self) -> float:
+        """Return the share of fraud in the weight of the examples so far, 0.0 without any."""
+        return self._fraud_weight / self._learned_weight if self._learned_weight else 0.0
 
-        Raises RecordError before the first version if the pipeline can't learn from fraud that is
-        as rare as in the examples so far.
-        """
-        if self.version == 0 and self._fraud_weight > 0.0:
-            pipeline = catalog.build(self.pipeline, self.inputs, self.options)
-            fraud_share = self._fraud_weight / self._learned_weight
-            catalog.find(self.pipeline).refuse_share(pipeline, fraud_share)
+    def refusal(self) -> RecordError | None:
+        """Return why the pipeline can't learn fraud as rare as it was so far; None where it can."""
+        return catalog.refusal(self.pipeline, self.inputs, self.options, self.fraud_share)
+
+    def publish(self, ts_ms: int) -> ModelVersion:
+        """Return the next version of the model as it stands; `ts_ms` is event time."""
         self.version += 1
         model = self._learning.compiled()
         return make_version(
