@@ -347,6 +347,26 @@ class ModelPromoted(Struct, frozen=True, kw_only=True, tag_field="kind", tag="mo
     by: Literal["command", "policy"]
 
 
+class ModelRefused(Struct, frozen=True, kw_only=True, tag_field="kind", tag="model_refused"):
+    """A contestant can't learn fraud as rare as it is, and is out of the contest for its model.
+
+    `fraud_share` is the weighted share among the examples so far; `expected` and `got` say which
+    setting of the pipeline is in the way. A `champion` that is out says what an untrained one says;
+    of a `successor`, which drift made begin, the contestant goes on as it was. `version` is the
+    newest by then.
+    """
+
+    model: str
+    ts_ms: int
+    version: int
+    contestant: str
+    pipeline: str
+    role: Literal["champion", "challenger", "successor"]
+    fraud_share: float
+    expected: str
+    got: str
+
+
 class Drift(Struct, frozen=True, kw_only=True, tag_field="kind", tag="drift"):
     """What a model sees, says or gets wrong is no longer as it was.
 
@@ -400,6 +420,7 @@ OUTPUT_RECORDS: dict[str, type[Struct]] = {
     "training": TrainingExample,
     "model-reports": ModelReport,
     "model-promotions": ModelPromoted,
+    "model-refusals": ModelRefused,
     "drift": Drift,
     "dead-letters": DeadLetter,
 }

@@ -99,14 +99,26 @@ def demo(
 @click.option("--customers", required=True, type=int)
 @click.option("--days", required=True, type=int)
 @click.option("--seed", default=1, show_default=True)
+@click.option(
+    "--pattern-change-day",
+    type=int,
+    help="Frauds are with cards before this day, with accounts from then on.",
+)
 @click.option("--out", required=True, type=ANY_PATH, help="Folder for the files; new or empty.")
 @click.option("--overwrite", is_flag=True, help="Replace what is in the folder.")
-def simulate(customers: int, days: int, seed: int, out: Path, overwrite: bool) -> None:
+def simulate(
+    customers: int,
+    days: int,
+    seed: int,
+    pattern_change_day: int | None,
+    out: Path,
+    overwrite: bool,
+) -> None:
     """Write simulated bank traffic with its ground truth as Parquet files."""
     from millrace.progress import progress_bar
     from replay.simulator import SimulatorSettings, write_files
 
-    settings = SimulatorSettings(customer_count=customers, day_count=days, seed=seed)
+    settings = SimulatorSettings(customers, days, seed=seed, pattern_change_day=pattern_change_day)
     with progress_bar("simulating", settings.hour_count) as advance:
         write_files(settings, out, progress=lambda done, _: advance(1), overwrite=overwrite)
     click.echo(f"{out}: {customers:,} customers, {days} days, seed {seed}")

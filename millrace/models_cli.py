@@ -48,6 +48,7 @@ def list_models(redis_url: str | None, prefix: str | None, as_json: bool, policy
     if as_json:
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
         return
+    faults = []
     table = Table(*_HEADS, box=None, pad_edge=False)
     for model in found:
         for own in model["contestants"]:
@@ -62,7 +63,12 @@ def list_models(redis_url: str | None, prefix: str | None, as_json: bool, policy
                 f"{own['learned_count']:,}",
                 *("–" if number is None else f"{number:.4f}" for number in numbers),
             )
+        for name, why in model["out"].items():
+            table.add_row(model["model"], str(model["version"]), name, "out")
+            faults.append(f"{name} is out: expected {why['expected']}, got {why['got']}")
     Console().print(table)
+    for fault in faults:
+        click.echo(fault)
 
 
 def _at_ms(ctx: click.Context, parameter: click.Parameter, at_ms: int | None) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from online_models.binned_state import checked_state, edge_table
+from online_models.binned_state import checked_state, edge_table, met_bins
 from online_models.binning import (
     OTHERS_PER_WARM_UP,
     BinLayout,
@@ -80,8 +80,7 @@ class BinnedLearning:
             "first_counts": self._first_counts,
             "warm_values": np.concatenate(values) if values else np.empty(0),
             "warm_counts": np.array([sum(map(len, parts)) for parts in warm], dtype=np.int64),
-            "weights": self._weights,
-            "squares": self._squares,
+            **met_bins(self._weights, self._squares),
             "intercept": self._intercept,
             "iterations": np.array([self._iteration_count], dtype=np.int64),
         }
@@ -90,7 +89,7 @@ class BinnedLearning:
         """Go on from the arrays; raises RecordError where one does not fit."""
         state = checked_state(arrays, self._layout)
         self._edges, self._edge_counts = state["edges"].copy(), state["edge_counts"]
-        self._weights, self._squares = state["weights"].copy(), state["squares"].copy()
+        self._weights, self._squares = state["weights"], state["squares"]
         self._intercept = state["intercept"].copy()
         self._iteration_count = int(state["iterations"][0])
         self._first_values = state["first_values"].copy()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from river.utils import VectorDict
 
+from features.errors import RecordError
 from online_models.binning import BinLayout, Binner
 from online_models.entries import Learn
 from online_models.framing import FloatArray, check_inputs, checked_array
@@ -54,8 +55,8 @@ def save(pipeline: Any, inputs: tuple[str, ...]) -> dict[str, NDArray[Any]]:
 
     `edges` (k, e), `edge_counts` (k,); of inputs without edges the first value and how often it
     came, `first_values` and `first_counts` (k,), and the others, `warm_values` (Σ warm_counts,)
-    with `warm_counts` (k,); `weights` and AdaGrad's `squares` of all bins, `intercept` and
-    `iterations` (1,).
+    with `warm_counts` (k,); `weights` and AdaGrad's `squares` as `met_bins` has them; `intercept`
+    and `iterations` (1,).
     """
     layout = layout_of(pipeline, inputs)
     binner, regression = pipeline.steps.values()
@@ -69,11 +70,34 @@ def save(pipeline: Any, inputs: tuple[str, ...]) -> dict[str, NDArray[Any]]:
         "first_counts": np.array([count for _, count in firsts], dtype=np.int64),
         "warm_values": np.array([value for values in warm for value in values], dtype=np.float64),
         "warm_counts": np.array([len(values) for values in warm], dtype=np.int64),
-        "weights": _spread(regression.weights, places, layout.bin_count),
-        "squares": _spread(regression.optimizer.g2, places, layout.bin_count),
+        **met_bins(
+            _spread(regression.weights, places, layout.bin_count),
+            _spread(regression.optimizer.g2, places, layout.bin_count),
+        ),
         "intercept": np.array([regression.intercept], dtype=np.float64),
         "iterations": np.array([regression.optimizer.n_iterations], dtype=np.int64),
     }
+
+
+def met_bins(weights: FloatArray, squares: FloatArray) -> dict[str, NDArray[Any]]:
+    """Return `met`, `weights` and `squares` of the bins that were met, as `only` has them.
+
+    A bin that was met has a gradient behind it, however small.
+    """
+    met = (squares > 0.0) | (weights != 0.0)
+    return only(met, {"weights": weights, "squares": squares})
+
+
+def only(met: NDArray[np.bool_], columns: Mapping[str, FloatArray]) -> dict[str, NDArray[Any]]:
+    """Return the places `met` (m,) where a bin was met, and there the values of columns (bins,).
+
+    Few of a cross's pairs are ever met. Where more than half are, `met` is empty, and the columns
+    are whole: a place takes as many bytes as a value.
+    """
+    places = np.flatnonzero(met)
+    if 2 * len(places) > len(met):
+        return {"met": places[:0], **columns}
+    return {"met": places, **{name: column[places] for name, column in columns.items()}}
 
 
 def _spread(values: Mapping[str, float], places: Mapping[str, int], bin_count: int) -> FloatArray:
@@ -102,7 +126,6 @@ def restore(pipeline: Any, inputs: tuple[str, ...], arrays: Mapping[str, NDArray
             binner.values[name] = state["warm_values"][end : end + warm_count].tolist()
         end += warm_count
     weights, squares = state["weights"], state["squares"]
-    # A bin that was met has a gradient behind it, however small.
     met = [
         (name, place)
         for name, place in layout.numbers(state["edge_counts"]).items()
@@ -115,7 +138,10 @@ def restore(pipeline: Any, inputs: tuple[str, ...], arrays: Mapping[str, NDArray
 
 
 def checked_state(arrays: Mapping[str, NDArray[Any]], layout: BinLayout) -> dict[str, NDArray[Any]]:
-    """Return the arrays of `save` with their own types; raises RecordError where one is wrong."""
+    """Return the arrays of `save` with their own types; raises RecordError where one is wrong.
+
+    `weights` and `squares` are of all bins, in the layout's places.
+    """
     k, bin_count = len(layout.inputs), layout.bin_count
     counts = checked_array(arrays, "warm_counts", (k,), minimum=0).astype(np.int64)
     return {
@@ -125,8 +151,25 @@ def checked_state(arrays: Mapping[str, NDArray[Any]], layout: BinLayout) -> dict
         "first_counts": checked_array(arrays, "first_counts", (k,), minimum=0).astype(np.int64),
         "warm_values": checked_array(arrays, "warm_values", (int(counts.sum()),)),
         "warm_counts": counts,
-        "weights": checked_array(arrays, "weights", (bin_count,)),
-        "squares": checked_array(arrays, "squares", (bin_count,), minimum=0),
+        "weights": at_places(arrays, "weights", bin_count),
+        "squares": at_places(arrays, "squares", bin_count, minimum=0),
         "intercept": checked_array(arrays, "intercept", (1,)),
         "iterations": checked_array(arrays, "iterations", (1,), minimum=0).astype(np.int64),
     }
+
+
+def at_places(
+    arrays: Mapping[str, NDArray[Any]], name: str, bin_count: int, minimum: float = -np.inf
+) -> FloatArray:
+    """Return a column of `only` as one of all bins (bin_count,), 0.0 where none was met.
+
+    Raises RecordError where `met` or the array is missing, misshapen or out of range.
+    """
+    met = checked_array(arrays, "met", (-1,), minimum=0).astype(np.int64)
+    if met.size and met.max() >= bin_count:
+        raise RecordError("$.arrays.met", f"places below {bin_count}", f"{met.max()}")
+    if not met.size and name in arrays and arrays[name].shape == (bin_count,):
+        return checked_array(arrays, name, (bin_count,), minimum).copy()
+    out = np.zeros(bin_count)
+    out[met] = checked_array(arrays, name, met.shape, minimum)
+    return out

@@ -228,6 +228,22 @@ def build(pipeline: str, inputs: Sequence[str], options: ModelOptions = NO_OPTIO
     return entry.build(names)
 
 
+def refusal(
+    pipeline: str, inputs: Sequence[str], options: ModelOptions, fraud_share: float
+) -> RecordError | None:
+    """Return why a pipeline can't learn fraud of this share, None where it can; raises as `build`.
+
+    A share of 0.0 says that there was no fraud yet: nothing can be told of it.
+    """
+    if fraud_share <= 0.0:
+        return None
+    try:
+        find(pipeline).refuse_share(build(pipeline, inputs, options), fraud_share)
+    except RecordError as found:
+        return found
+    return None
+
+
 def learning(pipeline: str, inputs: Sequence[str], options: ModelOptions = NO_OPTIONS) -> Learning:
     """Return a new model that learns, through its kernel or else River; raises as `build`."""
     entry = find(pipeline)

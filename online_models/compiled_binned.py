@@ -9,7 +9,7 @@ from river.linear_model import LogisticRegression
 from river.optim.losses import Log
 
 from features.errors import RecordError
-from online_models.binned_state import layout_of, save
+from online_models.binned_state import at_places, checked_state, layout_of, only, save
 from online_models.binning import Binner, places
 from online_models.framing import (
     INPUT_MAX,
@@ -68,14 +68,17 @@ class CompiledBinned:
         return out
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return edges, sizes, crosses and weights as the constructor has them, and intercept."""
+        """Return edges, sizes and crosses as the constructor has them, intercept, and weights.
+
+        Of the weights only those that are not 0.0, with their places, as `only` has them.
+        """
         edges, edge_counts, crosses, sizes, _, weights = self._tables
         return {
             "edges": edges,
             "edge_counts": edge_counts,
             "sizes": sizes,
             "crosses": crosses,
-            "weights": weights,
+            **only(weights != 0.0, {"weights": weights}),
             "intercept": np.array([self.intercept]),
         }
 
@@ -95,7 +98,7 @@ class CompiledBinned:
             expected = f"at most {edges.shape[1]} edges of an input, and its size less 2"
             raise RecordError("$.arrays.edge_counts", expected, f"{counts.max()}")
         _, _, bin_count = places(sizes, crosses)
-        weights = checked_array(arrays, "weights", (bin_count,))
+        weights = at_places(arrays, "weights", bin_count)
         intercept = float(checked_array(arrays, "intercept", (1,))[0])
         return cls(names, edges, counts, sizes, crosses, weights, intercept)
 
@@ -119,7 +122,7 @@ class CompiledBinned:
             arrays["edge_counts"],
             layout.sizes,
             layout.crosses,
-            arrays["weights"],
+            checked_state(arrays, layout)["weights"],
             float(arrays["intercept"][0]),
         )
 

@@ -7,10 +7,15 @@ them. Everything follows from the examples, the publications' event times and th
 for: it is the same for any cut of the input.
 
 Version numbers count the publications of the model: a number says which champion, in which state.
+
+A contestant whose pipeline can't learn fraud as rare as it turns out to be is *out*: it is told
+once, and every version has it untrained. A champion that is out decides as an untrained one until
+somebody promotes a challenger: the contest never chooses by itself who decides, unless the policy
+says so.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from msgspec import Struct
@@ -21,6 +26,7 @@ from features.records import (
     ContestantMeasures,
     Drift,
     ModelPromoted,
+    ModelRefused,
     ModelReport,
     TrainingExample,
 )
@@ -30,6 +36,7 @@ from online_models.contestants import (
     ContestantState,
     Evidence,
     Lesson,
+    Refusal,
     by_contestant,
 )
 from online_models.drift import DriftWatch, StreamState
@@ -49,7 +56,8 @@ STATE_KIND = "contest"
 STATE_SCHEMA_VERSION = 1
 NEVER_MS = 2**62
 
-Report = ModelReport | ModelPromoted | Drift
+Report = ModelReport | ModelPromoted | ModelRefused | Drift
+Role = Literal["champion", "challenger", "successor"]
 
 
 class Published(NamedTuple):
@@ -134,10 +142,11 @@ class Contest:
             self._judge(lesson)
             reports += self._drifts(point_ms)
             for desk in self._desks.values():
-                desk.learn(lesson, evidence)
+                desk.learn(lesson)
+            reports += self._refusals(point_ms, evidence)
+        reports += self._refused_order(point_ms)
         promoted = self._promotion(point_ms, evidence) if self.version else None
-        is_ready = self._desks[self.champion].has(evidence)
-        if not is_ready or not (examples or promoted):
+        if not self._is_ready(evidence) or not (examples or promoted):
             return Published(None, reports)
         self.version += 1
         version = self._version(point_ms)
@@ -150,6 +159,50 @@ class Contest:
             every_ms = self._settings.every_ms
             self._report_due_ms = (point_ms // every_ms + 1) * every_ms
         return Published(version, reports)
+
+    def _is_ready(self, evidence: Evidence) -> bool:
+        """Return whether the champion can decide, or is out and a challenger can be compared."""
+        if self._desks[self.champion].refusal is None:
+            return self._desks[self.champion].has(evidence)
+        return any(desk.has(evidence) for desk in self._desks.values())
+
+    def _refusals(self, point_ms: int, evidence: Evidence) -> list[Report]:
+        """Put those out that can't learn, let successors take over; return what is told of it."""
+        reports: list[Report] = []
+        for name, desk in self._desks.items():
+            if (refusal := desk.admit(evidence)) is not None:
+                reports.append(self._refused(point_ms, name, refusal))
+            if (refusal := desk.succeed(evidence)) is not None:
+                reports.append(self._refused(point_ms, name, refusal, "successor"))
+        return reports
+
+    def _refused_order(self, point_ms: int) -> list[Report]:
+        """Drop an order to promote one that is out; say so by telling again why it is."""
+        asked = self._asked
+        if asked is None or (refusal := self._desks[asked].refusal) is None:
+            return []
+        self._asked = None
+        return [self._refused(point_ms, asked, refusal)]
+
+    def _refused(
+        self, point_ms: int, name: str, refusal: Refusal, role: Role | None = None
+    ) -> ModelRefused:
+        return ModelRefused(
+            model=self.model,
+            ts_ms=point_ms,
+            version=self.version,
+            contestant=name,
+            pipeline=self._desks[name].declared.pipeline,
+            role=role or ("champion" if name == self.champion else "challenger"),
+            fraud_share=refusal.fraud_share,
+            expected=refusal.expected,
+            got=refusal.got,
+        )
+
+    @property
+    def out(self) -> dict[str, Refusal]:
+        """Those that are out of the contest, and why."""
+        return {n: d.refusal for n, d in self._desks.items() if d.refusal is not None}
 
     def _version(self, point_ms: int) -> ModelVersion:
         versions = {n: d.publish(self.version, point_ms) for n, d in self._desks.items()}
@@ -168,6 +221,8 @@ class Contest:
                 "score": np.stack([log_odds(row) for row in scores]),
                 "inputs": lesson.features[rows].T,
             }
+            out = [name in self.out for name in self._names]
+            watched["error"][out] = watched["score"][out] = np.nan  # nothing to be watched
             values: FloatArray = np.vstack([watched[name] for name in drift.watch])
             self._watch.gather(lesson.events[rows], values.T)
 
@@ -259,7 +314,9 @@ class Contest:
             fraud_count=int(window.fraud.sum()),
             alerts_per_day=self._settings.alerts_per_day,
             contestants=tuple(
-                _measures(self._desks[name], self._measure(name)) for name in self._names
+                _measures(self._desks[name], self._measure(name))
+                for name in self._names
+                if name not in self.out
             ),
         )
 

@@ -65,6 +65,14 @@ class _Trained(Struct, frozen=True):
     fraud_count: int
 
 
+class Refusal(Struct, frozen=True):
+    """Why a pipeline can't learn: the share of fraud, the setting it would take, the one it has."""
+
+    fraud_share: float
+    expected: str
+    got: str
+
+
 class ContestantState(Struct, frozen=True):
     """What a contestant of this name needs to go on."""
 
@@ -73,6 +81,8 @@ class ContestantState(Struct, frozen=True):
     successor: _Trained | None
     calibrator: dict[str, PackedArray]
     faster_left_count: int
+    is_admitted: bool = False
+    refusal: Refusal | None = None
 
 
 class _Learner:
@@ -93,6 +103,12 @@ class _Learner:
             and self.trainer.learned_count >= evidence.example_count
         )
 
+    def refusal(self) -> Refusal | None:
+        found = self.trainer.refusal()
+        if found is None:
+            return None
+        return Refusal(self.trainer.fraud_share, f"{found.path}: {found.expected}", found.got)
+
     def state(self) -> _Trained:
         return _Trained(self.trainer.state(), self.fraud_count)
 
@@ -102,7 +118,11 @@ class _Learner:
 
 
 class ContestantDesk:
-    """Teaches and calibrates one contestant for the model `model` with the inputs `inputs`."""
+    """Teaches and calibrates one contestant for the model `model` with the inputs `inputs`.
+
+    `refusal` says why it is out of the contest, None while it is in: a preset that can't learn
+    fraud as rare as it is learns no more, and stays what it was before its first example.
+    """
 
     def __init__(
         self, model: str, inputs: Sequence[str], contestant: Contestant, settings: JudgingSettings
@@ -112,7 +132,12 @@ class ContestantDesk:
         self._columns = [tuple(inputs).index(name) for name in contestant.inputs]
         self._sees_all = contestant.inputs == tuple(inputs)
         self._settings = settings
-        self._learner = _Learner(model, contestant)
+        self._begin()
+
+    def _begin(self) -> None:
+        self.refusal: Refusal | None = None
+        self._is_admitted = False  # its pipeline was asked whether it can learn
+        self._learner = _Learner(self._model, self.declared)
         self._successor: _Learner | None = None
         self._calibrator = self._new_calibrator()
         self._faster_left_count = 0
@@ -136,11 +161,36 @@ class ContestantDesk:
         return self._learner.fraud_count
 
     def has(self, evidence: Evidence) -> bool:
-        """Return whether it has learned from that much."""
-        return self._learner.has(evidence)
+        """Return whether it is in the contest and has learned from that much."""
+        return self.refusal is None and self._learner.has(evidence)
 
-    def learn(self, lesson: Lesson, evidence: Evidence) -> None:
+    def admit(self, evidence: Evidence) -> Refusal | None:
+        """Ask the pipeline, once there is evidence, whether it can learn fraud as rare as it is.
+
+        If it can't, it is out and begins anew, untrained; why is returned then, and only then.
+        """
+        if self._is_admitted or not self.has(evidence):
+            return None
+        refusal = self._learner.refusal()
+        if refusal is not None:
+            self._begin()
+        self._is_admitted, self.refusal = True, refusal
+        return refusal
+
+    def succeed(self, evidence: Evidence) -> Refusal | None:
+        """Let a successor that has learned enough take over, or drop it and return why it can't."""
+        successor = self._successor
+        if successor is None or not successor.has(evidence):
+            return None
+        self._successor, refusal = None, successor.refusal()
+        if refusal is None:
+            self._learner, self._calibrator = successor, self._new_calibrator()
+        return refusal
+
+    def learn(self, lesson: Lesson) -> None:
         """Learn examples, once the calibration has seen what the newest version says of them."""
+        if self.refusal is not None:
+            return
         if self._scoring is not None:
             scores = self._scoring.score(np.ascontiguousarray(lesson.features[:, self._columns]))
             self._calibrator.learn(scores, lesson.fraud, lesson.weight)
@@ -148,9 +198,6 @@ class ContestantDesk:
         self._learner.learn(self._weighted(examples), fraud_count)
         if self._successor is not None:
             self._successor.learn(examples, fraud_count)
-            if self._successor.has(evidence):
-                self._learner, self._successor = self._successor, None
-                self._calibrator = self._new_calibrator()
 
     def _own(self, examples: Sequence[TrainingExample]) -> Sequence[TrainingExample]:
         """Return the examples with the inputs that this contestant sees."""
@@ -194,6 +241,8 @@ class ContestantDesk:
             self._successor.state() if self._successor else None,
             pack_arrays(self._calibrator.to_arrays()),
             self._faster_left_count,
+            self._is_admitted,
+            self.refusal,
         )
 
     def restore(self, state: ContestantState, version: ModelVersion | None) -> None:
@@ -206,6 +255,11 @@ class ContestantDesk:
         declared = (own.pipeline, own.inputs, own.options)
         if (trainer.pipeline, trainer.inputs, trainer.options) != declared:
             return
+        if state.refusal is not None:
+            share = state.refusal.fraud_share
+            if catalog.refusal(*declared, share) is None:
+                return  # the pipeline of this name is another one by now
+        self._is_admitted, self.refusal = state.is_admitted, state.refusal
         self._learner.restore(state.trained)
         if state.successor is not None:
             self._successor = _Learner(self._model, self.declared)

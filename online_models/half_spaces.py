@@ -16,7 +16,14 @@ from river.preprocessing import StandardScaler
 from river.tree.padded import PaddedBranch, PaddedLeaf
 
 from features.errors import RecordError
-from online_models.framing import FloatArray, check_inputs, checked_array, checked_rows, usable
+from online_models.framing import (
+    INPUT_MAX,
+    FloatArray,
+    check_inputs,
+    checked_array,
+    checked_rows,
+    usable,
+)
 from online_models.linear_state import restore_scaler, save_scaler
 from online_models.shares import base_log_odds, spread_rest, to_log_odds
 from online_models.trees.building import check_range
@@ -59,7 +66,11 @@ class CompiledHalfSpaces:
         self._least_mass, self._score_max = window
         self._is_ready = bool(masses.size and masses[:, 0].any())
         self._base = 0.0
+        branches = slice(0, masses.shape[1] // 2)
+        self._branch_features = self._features[:, branches].astype(np.uint64)
+        self._branch_thresholds = np.ascontiguousarray(self._thresholds[:, branches])
         if self._is_ready:
+            self._leaf_sums = leaf_sums(masses, self._least_mass)
             self._expected = expected_sums(masses, self._least_mass)
             self._base = 1.0 - float(self._expected[:, 0].sum()) / self._score_max
         self.intercept = base_log_odds(self._base)
@@ -69,11 +80,13 @@ class CompiledHalfSpaces:
 
         Raises ValueError for another number of columns.
         """
-        scaled = self._scaled(rows)
-        out = np.zeros(len(scaled))
+        rows = checked_rows(rows, len(self.inputs))
+        out = np.zeros(len(rows))
         if self._is_ready:
-            tables = (self._features, self._thresholds, self._masses)
-            score_half_spaces(scaled, *tables, self._least_mass, self._score_max, out)
+            scaling = (self._means, self._deviations, INPUT_MAX)
+            tables = (self._branch_features, self._branch_thresholds, self._leaf_sums)
+            room = (np.empty(rows.shape[1]), np.empty(len(self._masses), dtype=np.uint64))
+            score_half_spaces(rows, *scaling, *tables, self._score_max, *room, out)
         return out
 
     def contributions(self, rows: FloatArray) -> FloatArray:
@@ -128,6 +141,21 @@ class CompiledHalfSpaces:
         scaled = np.zeros(rows.shape)
         np.divide(rows - self._means, self._deviations, out=scaled, where=is_spread)
         return scaled
+
+
+def leaf_sums(masses: FloatArray, least_mass: float) -> FloatArray:
+    """Return Σ mass × 2^depth along the way to each leaf, up to where a search stops, (t, leaves).
+
+    A search stops at the first node whose mass is below `least_mass`. Masses are whole numbers, so
+    the sums are exact in any order.
+    """
+    sums, goes_on = masses[:, :1].copy(), masses[:, :1] >= least_mass
+    for depth in range(1, masses.shape[1].bit_length()):
+        level = masses[:, 2**depth - 1 : 2 ** (depth + 1) - 1]
+        above, goes_on = np.repeat(sums, 2, axis=1), np.repeat(goes_on, 2, axis=1)
+        sums = above + np.where(goes_on, level * 2.0**depth, 0.0)
+        goes_on = goes_on & (level >= least_mass)
+    return sums
 
 
 def expected_sums(masses: FloatArray, least_mass: float) -> FloatArray:

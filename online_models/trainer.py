@@ -1,7 +1,7 @@
 """The trainer of one model: learns examples in order, publishes versions, survives a restart."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 import numpy as np
@@ -12,6 +12,7 @@ from features.records import TrainingExample
 from online_models import catalog
 from online_models.framing import (
     PackedArray,
+    SealedArray,
     pack_arrays,
     seal,
     unpack_arrays,
@@ -22,7 +23,7 @@ from online_models.options import NO_OPTIONS, ModelOptions
 from online_models.versions import ModelVersion, make_version
 
 STATE_KIND = "trainer"
-STATE_SCHEMA_VERSION = 1
+STATE_SCHEMA_VERSION = 2
 
 
 class _State(Struct, frozen=True, kw_only=True):
@@ -61,6 +62,7 @@ class Trainer:
         self._learning = catalog.learning(pipeline, self.inputs, options)
         self._learned_weight = 0.0
         self._fraud_weight = 0.0
+        self._published: Mapping[str, SealedArray] = {}
 
     def learn(self, examples: Iterable[TrainingExample]) -> None:
         """Learn the examples in the order given, each with its weight.
@@ -92,19 +94,20 @@ class Trainer:
         if refused is not None:
             raise self._refusal(refused)
 
-    def publish(self, ts_ms: int) -> ModelVersion:
-        """Return the next version of the model as it stands; `ts_ms` is event time.
+    @property
+    def fraud_share(self) -> float:
+        """Return the share of fraud in the weight of the examples so far, 0.0 without any."""
+        return self._fraud_weight / self._learned_weight if self._learned_weight else 0.0
 
-        Raises RecordError before the first version if the pipeline can't learn from fraud that is
-        as rare as in the examples so far.
-        """
-        if self.version == 0 and self._fraud_weight > 0.0:
-            pipeline = catalog.build(self.pipeline, self.inputs, self.options)
-            fraud_share = self._fraud_weight / self._learned_weight
-            catalog.find(self.pipeline).refuse_share(pipeline, fraud_share)
+    def refusal(self) -> RecordError | None:
+        """Return why the pipeline can't learn fraud as rare as it was so far; None where it can."""
+        return catalog.refusal(self.pipeline, self.inputs, self.options, self.fraud_share)
+
+    def publish(self, ts_ms: int) -> ModelVersion:
+        """Return the next version of the model as it stands; `ts_ms` is event time."""
         self.version += 1
         model = self._learning.compiled()
-        return make_version(
+        found = make_version(
             name=self.name,
             pipeline=self.pipeline,
             version=self.version,
@@ -112,7 +115,10 @@ class Trainer:
             inputs=self.inputs,
             arrays=model.to_arrays(),
             learned_count=self.learned_count,
+            before=self._published,
         )
+        self._published = found.arrays
+        return found
 
     def state(self) -> bytes:
         """Return everything that is needed to go on, as a frame with a checksum."""

@@ -6,7 +6,7 @@ from typing import IO, Any, Self
 
 import msgspec
 
-from features.records import ContestantMeasures, Drift, ModelPromoted, ModelReport
+from features.records import ContestantMeasures, Drift, ModelPromoted, ModelRefused, ModelReport
 
 MEASURES = (
     "auc", "average_precision", "recall_at_budget", "log_loss", "calibration_error",
@@ -14,6 +14,7 @@ MEASURES = (
 _TYPES: dict[str, type[msgspec.Struct]] = {
     "model-reports": ModelReport,
     "model-promotions": ModelPromoted,
+    "model-refusals": ModelRefused,
     "drift": Drift,
 }
 
@@ -22,11 +23,12 @@ MODEL_TOPICS = tuple(_TYPES)
 
 
 class ModelLog:
-    """Takes the records of three topics; each has a file in `directory` once there is one."""
+    """Takes the records of four topics; each has a file in `directory` once there is one."""
 
     def __init__(self, directory: Path | str) -> None:
         self.reports: list[ModelReport] = []
         self.promotions: list[ModelPromoted] = []
+        self.refusals: list[ModelRefused] = []
         self.drifts: list[Drift] = []
         self._directory = Path(directory)
         self._files: dict[str, IO[bytes]] = {}
@@ -43,6 +45,8 @@ class ModelLog:
             self.reports.append(record)
         elif isinstance(record, ModelPromoted):
             self.promotions.append(record)
+        elif isinstance(record, ModelRefused):
+            self.refusals.append(record)
         elif isinstance(record, Drift):
             self.drifts.append(record)
 
@@ -63,6 +67,7 @@ class ModelLog:
                 "examples": report.example_count,
                 "frauds": report.fraud_count,
                 "contestants": {c.contestant: _facts(c) for c in report.contestants},
+                "refused": sorted({r.contestant for r in self.refusals if r.model == model}),
                 "promotions": sum(p.model == model for p in self.promotions),
                 "drift_alarms": sum(d.model == model for d in self.drifts),
             }

@@ -15,6 +15,7 @@ def read_models(policy: Policy, store: Store) -> list[dict[str, Any]]:
     """Return, for each model of the policy, what was stored of it, as plain values.
 
     The measures are over the examples of the contest's window, as the next report would give them.
+    `out` are the contestants whose pipeline can't learn, and why.
     A model of which nothing is stored stands as it is declared. Nothing is written, no owner is
     acquired. Raises RecordError for damaged state.
     """
@@ -28,5 +29,6 @@ def read_models(policy: Policy, store: Store) -> list[dict[str, Any]]:
         if state is not None:
             contest.restore(state, newest)
         report = contest.report(0 if newest is None else newest.ts_ms)
-        found.append(msgspec.to_builtins(report))
+        out = {name: msgspec.to_builtins(refusal) for name, refusal in contest.out.items()}
+        found.append(msgspec.to_builtins(report) | {"out": out})
     return found

@@ -89,7 +89,7 @@ class TrainingDesk:
         ripe.sort(key=lambda example: (example.matured_ms, example.event))
         evidence = Evidence(FIRST_VERSION_FRAUD_COUNT, FIRST_VERSION_COUNT)
         published = self.contest.publish(point_ms, ripe, evidence)
-        self._contest_dirty |= bool(ripe) or published.version is not None
+        self._contest_dirty |= bool(ripe or published.reports) or published.version is not None
         if published.version is not None:
             self._version = published.version
             self._version_dirty = True

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from features.errors import RecordError
 from online_models import catalog
-from online_models.binned_state import restore, save
+from online_models.binned_state import at_places, only, restore, save
 from online_models.binning import BinLayout, Binner, learned_edges
 from online_models.compiled_binned import CompiledBinned
 from online_models.options import InputBins, ModelOptions
@@ -108,6 +108,7 @@ def test_weights_known_by_hand() -> None:
         "edge_counts": np.array([1, 1]),
         "sizes": np.array([3, 3]),
         "crosses": np.array([[0, 1]]),
+        "met": np.arange(15),
         "weights": np.concatenate([[0.5, 1.0, 2.0], [-0.5, 3.0, 4.0], np.arange(9.0) / 2]),
         "intercept": np.array([-5.0]),
     }
@@ -205,6 +206,16 @@ def test_options_belong_to_pipelines_with_bins() -> None:
         catalog.build("scaled_logistic", INPUTS, OPTIONS)
 
 
+@pytest.mark.parametrize("met_count", [0, 1, 7, 8, 15])
+def test_columns_come_back_whole_whether_few_or_many_bins_were_met(met_count: int) -> None:
+    met = np.arange(15) % 15 < met_count
+    columns = {"weights": np.where(met, 2.5, 0.0), "squares": np.where(met, 0.25, 0.0)}
+    kept = only(met, columns)
+    assert sum(map(len, kept.values())) == (3 * met_count if met_count <= 7 else 30)
+    for name, column in columns.items():
+        assert at_places(kept, name, 15).tolist() == column.tolist()
+
+
 @pytest.mark.parametrize(
     ("name", "array", "message"),
     [
@@ -214,6 +225,8 @@ def test_options_belong_to_pipelines_with_bins() -> None:
         ("edge_counts", np.array([-2, 1]), "values of -1 or more"),
         ("crosses", np.array([[0, 2]]), "inputs below 2"),
         ("sizes", np.array([1, 3]), "values of 2 or more"),
+        ("met", np.arange(1, 16), "places below 15"),
+        ("met", np.arange(14), r"shape \(14,\)"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(name: str, array: NDArray[Any], message: str) -> None:
@@ -222,6 +235,7 @@ def test_arrays_that_do_not_fit_are_refused(name: str, array: NDArray[Any], mess
         "edge_counts": np.array([1, 1]),
         "sizes": np.array([3, 3]),
         "crosses": np.array([[0, 1]]),
+        "met": np.arange(15),
         "weights": np.zeros(15),
         "intercept": np.zeros(1),
     }

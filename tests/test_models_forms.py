@@ -89,6 +89,51 @@ def test_half_spaces_stop_at_a_node_with_little_mass():
     assert model.contributions(np.array([[11.0]])).tolist() == [[0.0]]
 
 
+def search(splits, masses, least_mass, row):
+    """River's walk down one tree: masses times 2^depth, up to a leaf or a node with little mass."""
+    node, depth, total = 0, 0, 0.0
+    while True:
+        total += masses[node] * 2.0**depth
+        if node >= len(masses) // 2 or masses[node] < least_mass:
+            return total
+        node = 2 * node + (1 if row[int(splits[0][node])] < splits[1][node] else 2)
+        depth += 1
+
+
+@given(st.integers(1, 6), st.integers(0, 2**32 - 1), st.sampled_from([0.0, 5.0, 25.0, 300.0]))
+def test_half_spaces_have_the_bits_of_a_plain_search(height, seed, least_mass):
+    rng = np.random.default_rng(seed)
+    tree_count, node_count, input_count = 4, 2 ** (height + 1) - 1, 3
+    masses = rng.integers(0, 250 >> rng.integers(0, 6), (tree_count, node_count)).astype(float)
+    masses[:, 0] = 250.0
+    splits = np.stack(
+        [
+            rng.integers(0, input_count, (tree_count, node_count)).astype(float),
+            rng.integers(-2, 3, (tree_count, node_count)) / 2,
+        ]
+    )
+    scaling = np.array([[1.0, 0.0, 2.0], [2.0, 1.0, 0.0]])  # the last input never varied
+    score_max = tree_count * 250.0 * (2.0 ** (height + 1) - 1)
+    model = CompiledHalfSpaces.from_arrays(
+        ("a", "b", "c"),
+        {
+            "scaling": scaling, "splits": splits, "masses": masses,
+            "window": np.array([least_mass, score_max]),
+        },
+    )  # fmt: skip
+    rows = rng.integers(-4, 5, (20, input_count)) / 2
+    rows[0, 1] = np.nan
+    seen = np.where(np.isnan(rows), 0.0, rows)
+    scaled = np.stack([(seen[:, 0] - 1.0) / 2.0, seen[:, 1], np.zeros(len(rows))], axis=1)
+    expected = [
+        1.0
+        - sum(search(splits[:, t], masses[t], least_mass, row) for t in range(tree_count))
+        / score_max
+        for row in scaled
+    ]
+    assert model.score(rows).tolist() == expected
+
+
 def test_half_spaces_are_silent_until_the_first_window_is_full():
     rows, frauds = stream(2, 260)
     trainer = Trainer("fraud", "half_space_trees", INPUTS)

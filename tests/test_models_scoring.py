@@ -24,6 +24,7 @@ from online_models.versions import (
     decode_version,
     encode_version,
     untrained_version,
+    with_challengers,
 )
 
 INPUTS = ("amount", "hour", "terminal_risk")
@@ -211,10 +212,21 @@ def test_a_changed_version_is_refused():
     version = untrained_version("fraud", "scaled_logistic", INPUTS)
     with pytest.raises(RecordError, match=r"\$\.checksum"):
         check_version(msgspec.structs.replace(version, version=3))
-    with pytest.raises(RecordError, match=r"\$\.schema_version: expected 2, got 3"):
-        check_version(msgspec.structs.replace(version, schema_version=3))
+    with pytest.raises(RecordError, match=r"\$\.schema_version: expected 3, got 4"):
+        check_version(msgspec.structs.replace(version, schema_version=4))
     with pytest.raises(RecordError, match=r"\$\.checksum"):
         msgspec.structs.replace(version, ts_ms=9).to_compiled()
+    weights = version.arrays["weights"]
+    other = msgspec.structs.replace(weights, data=bytes(7 ^ byte for byte in weights.data))
+    damaged = msgspec.structs.replace(version, arrays=version.arrays | {"weights": other})
+    for held in (damaged, with_challengers(version, [damaged])):
+        with pytest.raises(RecordError, match=r"\$\.arrays\.weights\.digest"):
+            decode_version(encode_version(held))
+    resealed = msgspec.structs.replace(other, digest=b"x" * 16)
+    with pytest.raises(RecordError, match=r"\$\.checksum"):
+        check_version(
+            msgspec.structs.replace(version, arrays=version.arrays | {"weights": resealed})
+        )
     data = bytearray(encode_version(version))
     data[data.index(b"fraud")] ^= 1
     with pytest.raises(RecordError, match=r"\$\.checksum"):

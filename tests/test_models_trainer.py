@@ -164,7 +164,7 @@ def test_any_flipped_bit_is_noticed(place, bit):
         (b"\x80\x04\x95 a pickle, to be refused" * 3, "a frame that begins with"),
         (state()[:-1], "checksum"),
         (state()[:10] + b"\0\0" + state()[12:], "kind `trainer`"),
-        (state()[:12] + b"\x63\0" + state()[14:], "schema version 1, got 99"),
+        (state()[:12] + b"\x63\0" + state()[14:], "schema version 2, got 99"),
     ],
 )
 def test_foreign_bytes_are_named(blob, message):

@@ -25,6 +25,7 @@ from features.records import (
     Drift,
     LostCandidate,
     ModelPromoted,
+    ModelRefused,
     ModelReport,
     Offer,
     Profile,
@@ -97,6 +98,10 @@ EXAMPLES: list[msgspec.Struct] = [
     ModelPromoted(
         model="fraud", ts_ms=TS_MS, version=8, champion="other", before="scaled_logistic",
         by="command",
+    ),
+    ModelRefused(
+        model="fraud", ts_ms=TS_MS, version=0, contestant="other", pipeline="adaptive_tree",
+        role="challenger", fraud_share=0.005, expected="more", got="0.99",
     ),
     Drift(
         model="fraud", ts_ms=TS_MS, version=8, what="error:other", detector="adwin", before=0.1,

@@ -127,7 +127,7 @@ def test_json_lines_files_are_there_from_the_start_and_training_only_if_asked(
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == [
         "alerts.jsonl", "dead-letters.jsonl", "drift.jsonl", "model-promotions.jsonl",
-        "model-reports.jsonl", "offers.jsonl", "tasks.jsonl",
+        "model-refusals.jsonl", "model-reports.jsonl", "offers.jsonl", "tasks.jsonl",
     ]  # fmt: skip
     sink.write([Emission("training", "", b"{}")])
     sink.close()

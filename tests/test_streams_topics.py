@@ -19,7 +19,7 @@ from streams.topics import TopicsError, all_topics, create_topics, input_topics,
 CHANNELS = ("app_push", "sms", "email", "phone", "branch")  # of DESIGN's channels, by hand
 KEYED = ["events", "alerts", *(f"offers.{c}" for c in (*CHANNELS, "control")), "tasks", "decisions"]
 SINGLE = ["training", "dead-letters", "policies", "lists", "models", "model-reports",
-          "model-promotions", "drift"]  # fmt: skip
+          "model-promotions", "model-refusals", "drift"]  # fmt: skip
 
 
 @pytest.fixture

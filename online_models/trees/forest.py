@@ -120,7 +120,8 @@ def refuse_share(pipeline: Any, fraud_share: float) -> None:
     most = pipeline.max_share_to_split
     if 1.0 - fraud_share > most:
         expected = f"max_share_to_split of at least {1.0 - fraud_share:.6g}, or no tree ever splits"
-        raise RecordError("$.pipeline", f"{expected} at a fraud share of {fraud_share:.3g}", most)
+        expected += f" at a fraud share of {fraud_share:.3g}"
+        raise RecordError("$.pipeline", expected, f"{most}")
 
 
 def _forest_state(forest: Any) -> Arrays:

@@ -1,4 +1,4 @@
-"""Frauds with accounts: take-over, mules, and a gang that shares devices."""
+"""Frauds with accounts: take-over, a caller, mules, and a gang that shares devices."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,30 @@ def account_takeover(
         ip=_strange_address(rng), scenario=Scenario.ACCOUNT_TAKEOVER,
     )  # fmt: skip
     return np.concatenate([prepares, transfers])
+
+
+def talked_into_paying(
+    scene: Scene, day: Day, rng: np.random.Generator, today: Rows, victims: NDArray[np.int64]
+) -> Rows:
+    """A caller has a customer pay in 4 to 7 parts to one new payee within two and a half hours.
+
+    The customer pays with the usual device from home, so neither looks strange.
+    """
+    customer = int(rng.choice(victims))
+    payee = payee_code(PayeeKind.PERSON, scene.state.new_payee())
+    count = int(rng.integers(4, 8))
+    start_ms = int(draw_between(rng, day, 8, 17, 1)[0])
+    steps = start_ms + np.cumsum(rng.integers(4 * MINUTE_MS, 18 * MINUTE_MS, count))
+    share = rng.uniform(0.4, 0.8) / count
+    each = np.minimum(scene.state.balance_minor[customer] * share, 60_000)
+    device = scene.state.device[customer, 0]
+    login = make_rows([customer], steps[:1] - 2 * MINUTE_MS, What.LOGIN, Via.APP, device=device)
+    paid = make_rows(
+        np.full(count, customer), steps, What.TRANSFER_OUT, Via.APP,
+        amount_minor=np.rint(each * rng.uniform(0.9, 1.1, count)), payee=payee, device=device,
+        ip=scene.state.home_ip[customer], scenario=Scenario.TALKED_INTO_PAYING,
+    )  # fmt: skip
+    return np.concatenate([login, paid])
 
 
 def mule(

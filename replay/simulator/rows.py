@@ -64,6 +64,7 @@ class Scenario(IntEnum):
     COMPROMISED_TERMINAL = 4
     MULE = 5
     GANG = 6
+    TALKED_INTO_PAYING = 7
 
 
 class PayeeKind(IntEnum):

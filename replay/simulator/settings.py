@@ -33,9 +33,11 @@ class SimulatorSettings:
     """The same settings give the same bytes.
 
     `fraud_rate` is the wanted share of fraudulent transactions once fraud has begun, on day
-    `fraud_start_day`; `activity` scales how often customers pay and log in (1.0 is about 100
-    events a customer and month); `offers` are the names for which `write_files` tells the true
-    response probabilities (the response model itself answers any name).
+    `fraud_start_day`. With `pattern_change_day`, all frauds before that day are with cards, and
+    all from then on with accounts, which no earlier day tells of. `activity` scales how often
+    customers pay and log in (1.0 is about 100 events a customer and month); `offers` are the names
+    for which `write_files` tells the true response probabilities (the response model itself
+    answers any name).
 
     Raises SettingsError for a value out of its bounds.
     """
@@ -49,6 +51,7 @@ class SimulatorSettings:
     fraud_start_day: int = 2
     activity: float = 1.0
     offers: tuple[str, ...] = DEFAULT_OFFERS
+    pattern_change_day: int | None = None
 
     def __post_init__(self) -> None:
         _whole("customer_count", self.customer_count, 1, CUSTOMER_COUNT_MAX)
@@ -56,6 +59,8 @@ class SimulatorSettings:
         _whole("seed", self.seed, 0, 2**63 - 1)
         _whole("start_ms", self.start_ms, TS_MS_MIN, TS_MS_MAX)
         _whole("fraud_start_day", self.fraud_start_day, 0, DAY_COUNT_MAX)
+        if self.pattern_change_day is not None:
+            _whole("pattern_change_day", self.pattern_change_day, 0, DAY_COUNT_MAX)
         _number("fraud_rate", self.fraud_rate, 0.0, FRAUD_RATE_MAX)
         _number("activity", self.activity, 0.01, 20.0)
         if self.start_ms % DAY_MS:
@@ -81,8 +86,8 @@ class SimulatorSettings:
         return self.day_count * 24
 
     def to_dict(self) -> dict[str, object]:
-        """The settings as plain values, for `simulation.json`."""
-        return asdict(self)
+        """The settings as plain values, for `simulation.json`; without those that are off."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def _whole(name: str, value: object, low: int, high: int) -> None:
