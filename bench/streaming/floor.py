@@ -81,6 +81,7 @@ async def run(kafka: str, topic: str, count: int, commits: Commits) -> dict[str,
     commits.finish()
     facts = {
         "event_count": seen,
+        "whole_count": seen,
         "wall_s": time.perf_counter() - began_s,
         "cpu_s": time.process_time() - began_cpu_s,
         "total_minor": total_minor,

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import orjson
 
 from bench.traffic import START_MS
 from streams.partitioner import partitions_of
@@ -16,6 +15,12 @@ from streams.partitioner import partitions_of
 POLICY = Path(__file__).parent / "policy"
 TERMINALS_PER_CUSTOMER = 0.2
 DAY_MS = 86_400_000
+VALUE = (
+    b'{"kind":"transaction","event_id":"TX%010d","ts_ms":%d,"customer_id":"CU%08d",'
+    b'"account_id":"AC%08d","type":"purchase","amount_minor":%d,"currency":"EUR",'
+    b'"direction":"out","channel":"pos","card_id":"CA%08d","merchant_id":"ME%06d","mcc":5411,'
+    b'"terminal_id":"TE%06d","country":"DE","lat":%.5f,"lon":%.5f,"balance_minor":2500000}'
+)
 
 
 class Payments(NamedTuple):
@@ -46,26 +51,9 @@ def payments(
     times_ms = (START_MS + ((first + np.arange(count)) * step_ms).astype(np.int64)).tolist()
     keys = [f"CU{person:08d}" for person in people]
     values = [
-        orjson.dumps({
-            "kind": "transaction",
-            "event_id": f"TX{first + i:010d}",
-            "ts_ms": times_ms[i],
-            "customer_id": keys[i],
-            "account_id": f"AC{people[i]:08d}",
-            "type": "purchase",
-            "amount_minor": amounts[i],
-            "currency": "EUR",
-            "direction": "out",
-            "channel": "pos",
-            "card_id": f"CA{people[i]:08d}",
-            "merchant_id": f"ME{places[i]:06d}",
-            "mcc": 5411,
-            "terminal_id": f"TE{places[i]:06d}",
-            "country": "DE",
-            "lat": 48.0 + places[i] / 100_000,
-            "lon": 9.0 + places[i] / 100_000,
-            "balance_minor": 2_500_000,
-        })
+        VALUE
+        % (first + i, times_ms[i], people[i], people[i], amounts[i], people[i], places[i],
+           places[i], 48.0 + places[i] / 100_000, 9.0 + places[i] / 100_000)
         for i in range(count)
     ]  # fmt: skip
     return Payments(keys, values, times_ms)

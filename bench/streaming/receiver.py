@@ -1,8 +1,9 @@
-"""Latencies from when a payment was due until it, and its decision, can be read from Kafka.
+"""Latencies from when a payment was due until it, and what came of it, can be read from Kafka.
 
-    python -m bench.streaming.receiver KAFKA INPUT DECISIONS RATE FIRST COUNT SKIP START_NS OUT
+    python -m bench.streaming.receiver KAFKA RATE FIRST COUNT SKIP START_NS OUT TOPIC WANTED …
 
-One process reads both topics: INPUT, the bare echo of what was produced, and DECISIONS.
+Reads all TOPICs from their ends. WANTED is how many of the COUNT payments will be seen there, `all`
+or `some`; the first is the bare echo of what was produced. The first SKIP payments aren't counted.
 """
 
 import json
@@ -16,8 +17,8 @@ from confluent_kafka import OFFSET_END, Consumer, TopicPartition
 from hdrh.histogram import HdrHistogram
 
 LATENCY_MAX_US = 60_000_000
-PERCENTILES = (50.0, 99.0, 99.9)
-PATIENCE_S = 30.0
+PERCENTILES = (50.0, 90.0, 99.0, 99.9, 100.0)
+PATIENCE_S = 5.0  # without any message after the last payment was due
 
 
 class Arrivals:
@@ -41,48 +42,46 @@ class Arrivals:
             due_ns = self._start_ns + number * 1_000_000_000 // self._rate
             self._histogram.record_value(max(1, (now_ns - due_ns) // 1_000))
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self, wanted: str) -> dict[str, Any]:
         """Return the percentiles in microseconds."""
         found = {f"p{p:g}_us": self._histogram.get_value_at_percentile(p) for p in PERCENTILES}
-        return {"missing_count": self.missing_count, "count": self._histogram.total_count, **found}
+        missing_count = self.missing_count if wanted == "all" else 0
+        return {"count": self._histogram.total_count, "missing_count": missing_count, **found}
 
 
-def receive(kafka: str, arrivals: dict[str, Arrivals]) -> None:
-    """Read the topics from their ends until all has arrived, or nothing for PATIENCE_S."""
+def receive(kafka: str, wanted: dict[str, str], arrivals: dict[str, Arrivals], end_ns: int) -> None:
+    """Read the topics from their ends until all has arrived, or nothing comes any more."""
     consumer = Consumer(
         {"bootstrap.servers": kafka, "group.id": "unused", "enable.auto.commit": False,
          "fetch.wait.max.ms": 10, "fetch.min.bytes": 1}
     )  # fmt: skip
     places = []
-    for topic in arrivals:
+    for topic in wanted:
         for partition in consumer.list_topics(topic).topics[topic].partitions:
             places.append(TopicPartition(topic, partition, OFFSET_END))
     consumer.assign(places)
-    consumer.poll(0.5)
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    last_s = time.perf_counter()
-    while any(a.missing_count for a in arrivals.values()):
-        messages = consumer.consume(500, 0.1)
+    whole = [arrivals[topic] for topic, share in wanted.items() if share == "all"]
+    last_ns = end_ns
+    while time.perf_counter_ns() < end_ns or any(some.missing_count for some in whole):
+        message = consumer.poll(0.1)
         now_ns = time.perf_counter_ns()
-        if messages:
-            last_s = time.perf_counter()
-        elif time.perf_counter() - last_s > PATIENCE_S:
-            break
-        for message in messages:
-            if message.error() is None:
-                arrivals[message.topic()].take(message.value(), now_ns)
+        if message is None:
+            if now_ns - last_ns > PATIENCE_S * 1e9:
+                break
+        elif message.error() is None:
+            last_ns = max(end_ns, now_ns)
+            arrivals[message.topic()].take(message.value(), now_ns)
     consumer.close()
 
 
 def main(arguments: list[str]) -> None:
-    kafka, source, decisions, *numbers, out = arguments
+    kafka, *numbers = arguments[:6]
+    out, *pairs = arguments[6:]
     rate, first, count, skip, start_ns = map(int, numbers)
-    arrivals = {
-        topic: Arrivals(first, skip, count, rate, start_ns) for topic in (source, decisions)
-    }
-    receive(kafka, arrivals)
-    facts = {"echo": arrivals[source].facts(), "decision": arrivals[decisions].facts()}
+    wanted = dict(zip(pairs[::2], pairs[1::2], strict=True))
+    arrivals = {topic: Arrivals(first, skip, count, rate, start_ns) for topic in wanted}
+    receive(kafka, wanted, arrivals, start_ns + count * 1_000_000_000 // rate)
+    facts = {topic: arrivals[topic].facts(share) for topic, share in wanted.items()}
     Path(out).write_text(json.dumps(facts), encoding="utf-8")
 
 
