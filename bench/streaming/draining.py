@@ -14,6 +14,7 @@ from streams.policy_files import BANK_POLICY
 from streams.settings import Settings
 
 CUSTOMER_COUNT = 20_000
+PAYMENTS_PER_CUSTOMER = 10  # where answers are compared, so that all rules fire
 WARM_SHARE = 0.2  # of the records, decided before the clock starts
 STORED_VALUE_BYTES = 64  # of the floor's values: a row or two of a history
 STORED_KEY_BYTES = 48
@@ -103,11 +104,14 @@ def compare(own: Alerts, others: Alerts, event_ids: Iterable[str]) -> dict[str, 
     another one for each candidate: there the shared rule may differ, and nothing else.
     """
     found: dict[str, Any] = {"compared_count": 0, "alert_count": 0}
-    found |= {"shared_count": 0, "different_count": 0, "example": ""}
+    by_rule: dict[str, int] = {}
+    found |= {"shared_count": 0, "different_count": 0, "example": "", "rule_counts": by_rule}
     for event_id in event_ids:
         ours, theirs = set(own.get(event_id, ())), set(others.get(event_id, ()))
         found["compared_count"] += 1
         found["alert_count"] += bool(ours)
+        for rule in ours:
+            by_rule[rule] = by_rule.get(rule, 0) + 1
         if ours == theirs:
             continue
         if ours ^ theirs == {SHARED_RULE}:
@@ -121,7 +125,7 @@ def compare(own: Alerts, others: Alerts, event_ids: Iterable[str]) -> dict[str, 
 def agreement(scene: Scene, count: int) -> dict[str, Any]:
     """Compare a worker's alerts with the stock agent's, about payments of one partition."""
     settings = scene.bank("one", 1)
-    scene.fill(settings, payments(count, CUSTOMER_COUNT // 10))
+    scene.fill(settings, payments(count, max(1, count // PAYMENTS_PER_CUSTOMER)))
     drain(scene, settings, POLICY, count)
     return _compared(settings, stock(scene, settings, count, count // 5))
 

@@ -14,6 +14,7 @@ from bench.streaming.scene import EVENTS, Child, Scene, answer, worker
 from streams.settings import Settings
 
 CUSTOMER_COUNT = 20_000
+NEW_VERSION = "model .*, is out"  # what a worker's log says
 READY_S = 4.0  # for interpreters to start
 MADE_PER_S = 200_000  # payments that a sender puts together in a second, at least
 
@@ -52,9 +53,8 @@ def measure(
     )
     numbers = (settings.partitions_count, load.rate, load.count, first, CUSTOMER_COUNT, start_ns)
     topic = settings.topic_prefix + EVENTS
-    sender = Child(
-        scene, "sender", ["-m", "bench.streaming.sender", settings.kafka, topic, *map(str, numbers)], {}
-    )
+    arguments = [settings.kafka, topic, *map(str, numbers)]
+    sender = Child(scene, "sender", ["-m", "bench.streaming.sender", *arguments], {})
     sender.wait()
     receiver.wait()
     found = answer(out)
@@ -74,16 +74,21 @@ def beside(
 ) -> dict[str, Any]:
     """Return latencies of echo, decisions and alerts with a worker, and the processors' time."""
     child = warmed(scene, settings, policy, warm_count)
-    topics = {EVENTS: "all", "alerts": "some"} | ({"decisions": "all"} if settings.decisions else {})
+    topics = {EVENTS: "all", "alerts": "some"}
+    if settings.decisions:
+        topics["decisions"] = "all"
     before_s = {"own": child.cpu_s(), **scene.servers_cpu_s()}
+    version_count = len(child.says(NEW_VERSION))
     found = measure(scene, settings, load, warm_count, topics)
     after_s = {"own": child.cpu_s(), **scene.servers_cpu_s()}
+    version_count = len(child.says(NEW_VERSION)) - version_count
     child.end()
     used_s = {name: after_s[name] - before_s[name] for name in after_s}
-    return found | {"event_count": load.count, "cpu_s": used_s}
+    found["echo"] = found.pop(EVENTS)
+    return found | {"version_count": version_count, "event_count": load.count, "cpu_s": used_s}
 
 
-def run(scene: Scene, loads: list[Load], warm_count: int) -> list[dict[str, Any]]:
+def run(scene: Scene, loads: list[Load], warm_count: int) -> dict[str, Any]:
     """Return, for each load, what the echo alone, alerts, and all decisions take."""
     rows = []
     for load in loads:
@@ -94,4 +99,4 @@ def run(scene: Scene, loads: list[Load], warm_count: int) -> list[dict[str, Any]
             settings = scene.bank(f"{name}{load.rate}", decisions=name == "decisions")
             row[name] = beside(scene, settings, POLICY, load, warm_count)
         rows.append(row)
-    return rows
+    return {"rates": rows}
