@@ -15,8 +15,7 @@ from streams.settings import Settings
 
 CUSTOMER_COUNT = 20_000
 NEW_VERSION = "model .*, is out"  # what a worker's log says
-READY_S = 4.0  # for interpreters to start
-MADE_PER_S = 200_000  # payments that a sender puts together in a second, at least
+AHEAD_S = 0.3  # of the first payment, when all are told
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +32,25 @@ class Load:
         return int(self.rate * self.seconds)
 
 
+def new_sender(
+    scene: Scene, settings: Settings, numbers: tuple[int, int, int, int], signal: Path
+) -> Child:
+    """Return a sender of (rate, count, first, customers) that waits for its start."""
+    topic = settings.topic_prefix + EVENTS
+    texts = map(str, (settings.partitions_count, *numbers, signal))
+    arguments = ["-m", "bench.streaming.sender", settings.kafka, topic, *texts]
+    return Child(scene, "sender", arguments, {})
+
+
+def start(signal: Path) -> int:
+    """Tell all that wait for the file when the first payment is due; return that time in ns."""
+    start_ns = time.perf_counter_ns() + int(AHEAD_S * 1e9)
+    fresh = signal.with_suffix(".new")
+    fresh.write_text(str(start_ns), encoding="ascii")
+    fresh.replace(signal)
+    return start_ns
+
+
 def measure(
     scene: Scene, settings: Settings, load: Load, first: int, topics: dict[str, str]
 ) -> dict[str, Any]:
@@ -40,21 +58,16 @@ def measure(
 
     `topics` says by name whether `all` payments or `some` will be seen there.
     """
-    out = scene.folder / "latency.json"
-    wait_s = READY_S + load.count / MADE_PER_S
-    start_ns = time.perf_counter_ns() + int(wait_s * 1e9)
+    out, signal = scene.folder / "latency.json", scene.folder / "start"
+    signal.unlink(missing_ok=True)
     named = [w for name, share in topics.items() for w in (settings.topic_prefix + name, share)]
-    numbers = (load.rate, first, load.count, int(load.rate * load.skip_s), start_ns)
-    receiver = Child(
-        scene,
-        "receiver",
-        ["-m", "bench.streaming.receiver", settings.kafka, *map(str, numbers), str(out), *named],
-        {},
-    )
-    numbers = (settings.partitions_count, load.rate, load.count, first, CUSTOMER_COUNT, start_ns)
-    topic = settings.topic_prefix + EVENTS
-    arguments = [settings.kafka, topic, *map(str, numbers)]
-    sender = Child(scene, "sender", ["-m", "bench.streaming.sender", *arguments], {})
+    numbers = [load.rate, first, load.count, int(load.rate * load.skip_s)]
+    arguments = [settings.kafka, *map(str, numbers), str(signal), str(out), *named]
+    receiver = Child(scene, "receiver", ["-m", "bench.streaming.receiver", *arguments], {})
+    sender = new_sender(scene, settings, (load.rate, load.count, first, CUSTOMER_COUNT), signal)
+    for child in (receiver, sender):
+        child.wait_until(lambda child=child: child.says("ready"))
+    start(signal)
     sender.wait()
     receiver.wait()
     found = answer(out)

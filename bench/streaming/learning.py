@@ -35,7 +35,9 @@ def policy_of(scene: Scene, case: str) -> Path:
 def run(scene: Scene, load: Load, round_count: int) -> dict[str, Any]:
     """Return the latencies of decisions in each case, and how many versions came out meanwhile."""
     warm_count = HORIZON_DAYS * DAY_MS * CUSTOMER_COUNT // (2 * DAY_MS)
-    found: dict[str, Any] = {"rate": load.rate, "never": [], "often": []}
+    event_time_ms = load.count * 2 * DAY_MS // CUSTOMER_COUNT
+    found: dict[str, Any] = {"rate": load.rate, "event_time_ms": event_time_ms}
+    found |= {case: [] for case in CASES}
     for number in range(round_count):
         for case in CASES:
             settings = scene.bank(f"{case}{number}", decisions=True)

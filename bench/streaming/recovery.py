@@ -11,15 +11,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
-from confluent_kafka import OFFSET_END, Consumer, TopicPartition
+from confluent_kafka import Consumer
 
+from bench.streaming.latency import new_sender, start
 from bench.streaming.question import POLICY, payments
-from bench.streaming.scene import EVENTS, BenchError, Child, Scene, worker
+from bench.streaming.receiver import ends
+from bench.streaming.scene import BenchError, Child, Scene, worker
 from streams.settings import Settings
 
 FILL_COUNT = 200_000  # payments that are put together at once
 RATE = 500
-LEAD_S = 6.0  # for the sender to start
 BEFORE_S = 3.0  # of load before the kill
 PATIENCE_S = 40.0
 
@@ -54,9 +55,7 @@ class Watch:
             {"bootstrap.servers": settings.kafka, "group.id": "unused",
              "enable.auto.commit": False, "fetch.wait.max.ms": 10}
         )  # fmt: skip
-        count = settings.partitions_count
-        self._consumer.assign([TopicPartition(topic, p, OFFSET_END) for p in range(count)])
-        self._consumer.poll(1.0)
+        self._consumer.assign(ends(self._consumer, topic))
 
     def next(self, wait_s: float) -> int | None:
         """Return the number of the next payment that was decided, None where none comes."""
@@ -88,22 +87,27 @@ def taken(child: Child) -> set[int]:
     return {int(number) for number in re.findall(r"\d+", found[-1])} if found else set()
 
 
+def standby(scene: Scene, settings: Settings) -> Child:
+    """Return a second worker that has its share of the partitions."""
+    child = worker(scene, settings, POLICY, "other")
+    child.wait_until(lambda: bool(taken(child)))
+    return child
+
+
 def one(scene: Scene, settings: Settings, case: Case, first: int, customer_count: int) -> Any:
     """Kill a worker under load; return how long it took until others decided."""
     child = worker(scene, settings, POLICY, "first")
     child.wait_until(lambda: bool(taken(child)))
-    other = worker(scene, settings, POLICY, "other") if case.stands_by else None
-    if other is not None:
-        other.wait_until(lambda: bool(taken(other)))
-    start_ns = time.perf_counter_ns() + int(LEAD_S * 1e9)
-    count = int(RATE * (BEFORE_S + PATIENCE_S))
+    other = standby(scene, settings) if case.stands_by else None
+    count, signal = int(RATE * (BEFORE_S + PATIENCE_S)), scene.folder / "start"
+    signal.unlink(missing_ok=True)
     partitions = payments(count, customer_count, seed=first + 2, first=first).partitions(
         settings.partitions_count
     )
-    numbers = (settings.partitions_count, RATE, count, first, customer_count, start_ns)
-    arguments = [settings.kafka, settings.topic_prefix + EVENTS, *map(str, numbers)]
-    sender = Child(scene, "sender", ["-m", "bench.streaming.sender", *arguments], {})
+    sender = new_sender(scene, settings, (RATE, count, first, customer_count), signal)
+    sender.wait_until(lambda: sender.says("ready"))
     watch = Watch(settings)
+    start_ns = start(signal)
     while time.perf_counter_ns() < start_ns + BEFORE_S * 1e9:
         watch.next(0.05)
     lost = taken(child)

@@ -117,9 +117,9 @@ class Child:
     ) -> None:
         self.name = name
         self._deadline_s = scene.deadline_s
-        self.log = scene.folder / f"{name}.log"
+        self.log = scene.folder / f"{len(scene.children)}-{name}.log"
         scene.children.append(self)
-        with self.log.open("ab") as output:
+        with self.log.open("xb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=scene.folder,
@@ -157,7 +157,7 @@ class Child:
         if code:
             raise BenchError(f"{self.name} failed: {self.log.read_text()[-4_000:]}")
 
-    def wait_until(self, done: Callable[[], bool], poll_s: float = POLL_S) -> None:
+    def wait_until(self, done: Callable[[], Any], poll_s: float = POLL_S) -> None:
         """Look again and again until something is so, and that it still runs."""
         while not done():
             self.check()
