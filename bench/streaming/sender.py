@@ -17,7 +17,7 @@ from confluent_kafka import Producer
 from bench.streaming.question import payments
 
 SLEEP_LATE_NS = 60_000  # what a sleep usually takes too long
-LINGER_MS = 1.0
+LINGER_MS = 5.0  # what librdkafka has by itself
 POLL_S = 0.005
 
 
