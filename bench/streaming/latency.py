@@ -106,6 +106,7 @@ def run(scene: Scene, loads: list[Load], warm_count: int) -> dict[str, Any]:
     rows = []
     for load in loads:
         echo = scene.bank(f"echo{load.rate}")
+        measure(scene, echo, Load(load.rate, load.skip_s, 0.0), load.count, {EVENTS: "all"})
         row: dict[str, Any] = {"rate": load.rate}
         row["echo"] = measure(scene, echo, load, 0, {EVENTS: "all"})[EVENTS]
         for name in ("alerts", "decisions"):

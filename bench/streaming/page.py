@@ -32,8 +32,10 @@ for all candidates. **The policy** is what a team could also write by hand: thre
 logistic regression of eight inputs over the windows of a customer, a card and a terminal
 ([bench/streaming/policy](../bench/streaming/policy)). "Bank" is the default policy of Millrace.
 
-All processes share the machine's cores: what the broker and Redis take is not there for the worker.
-So the processor's time of each is given beside the clock's.
+All processes share the machine's cores: what the broker, Redis and those who measure take is not
+there for the worker. So the processor's time of each is given beside the clock's. The broker's
+virtual machine compiles by its quick compiler alone (`-XX:TieredStopAtLevel=1`): the other takes a
+core for the first minute of a broker's life, and echo and worker wait alike.
 """
 DRAIN = """\
 ## Throughput
