@@ -13,6 +13,8 @@ BENCH_ARGS ?=
 HANDBOOK ?= ../shared/data/handbook
 # make peers PEERS_ARGS="--flink-python PATH" asks Flink too.
 PEERS_ARGS ?=
+# make streaming STREAMING_ARGS="--only drain" measures a part again.
+STREAMING_ARGS ?=
 # make lock UPGRADE=1 takes the newest versions; otherwise existing pins stay where they can.
 UPGRADE ?=
 
@@ -20,7 +22,8 @@ PIP_INSTALL := $(PYTHON_IN_VENV) -m pip install --disable-pip-version-check $(if
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format bench handbook handbook-models peers curves lock clean
+.PHONY: help setup demo test lint format bench handbook handbook-models peers curves streaming lock \
+  clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -71,6 +74,10 @@ handbook-models: $(STAMP) ## fraud models on the Handbook's data, ours online, o
 curves: $(STAMP) ## what an event costs by the number of entities and the length of the windows
 	$(PYTHON_IN_VENV) -m bench.curves --out bench/results/curves.json
 	$(PYTHON_IN_VENV) -m bench.curves_page bench/results/curves.json docs
+
+streaming: $(STAMP) ## the worker on a real Kafka and Redis: throughput, latency, recovery (10 min)
+	$(PYTHON_IN_VENV) -m bench.streaming $(STREAMING_ARGS) --out bench/results/streaming.json
+	$(PYTHON_IN_VENV) -m bench.streaming.page bench/results/streaming.json > docs/streaming.md
 
 lock: $(STAMP) ## pin every dependency again, with hashes
 	$(PIP_INSTALL) uv==$(UV_VERSION)

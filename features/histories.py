@@ -346,15 +346,23 @@ class FeatureEngine:
         Applied in order, on top of all earlier changes or of what was loaded. `generation` is
         their number; say `confirmed` once they are stored.
         """
+        table, data = self.packed_changes()
+        names = self._names
+        return [
+            Change(EntityKey(partition, names[number], key), offset, data[first:to])
+            for number, partition, key, offset, first, to in table.tolist()
+        ]
+
+    def packed_changes(self) -> tuple[NDArray[np.int64], memoryview]:
+        """Return `changes` as a table (columns: ChangeField) and the bytes that its rows name.
+
+        ENTITY is the number of the entity in the plan.
+        """
         touched_count = int(self._state.control[Control.DIRTY_COUNT])
         packed = np.empty(blobs.measure(self._layout, self._form, self._state), dtype=np.uint8)
         table = np.empty((2 * touched_count, len(blobs.ChangeField)), dtype=np.int64)
         count = blobs.pack(self._layout, self._form, self._state, packed, table)
-        data, names = packed.data, self._names
-        return [
-            Change(EntityKey(partition, names[number], key), offset, data[first:to])
-            for number, partition, key, offset, first, to in table[:count].tolist()
-        ]
+        return table[:count], packed.data
 
     def _grow(self, need: int) -> None:
         self._state = residency.grow(self._layout, self._state, Need(need), self.memory_bytes_max)

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from features.histories import EntityKey, FeatureEngine
+from features.histories import FeatureEngine
 from features.plan import Plan
-from streams.history_names import history_name, history_owner
+from streams.history_names import history_name, history_owner, history_prefix
 
 
 class ForeignHistories:
@@ -18,7 +18,7 @@ class ForeignHistories:
             raise ValueError("expected an engine with foreign partitions")
         self._engine = engine
         self._parts = engine.foreign
-        self._shared = frozenset(entity.name for entity in plan.entities if entity.shared)
+        self._shared = tuple(history_prefix(e.name) for e in plan.entities if e.shared)
 
     @property
     def partitions(self) -> list[int]:
@@ -61,6 +61,6 @@ class ForeignHistories:
         _, entity, key = history_owner(-1, name)
         self._parts.doubt((entity, key))
 
-    def shared_among(self, owners: Iterable[EntityKey]) -> list[EntityKey]:
-        """Return those of the owners whose histories others may copy, each once."""
-        return list(dict.fromkeys(owner for owner in owners if owner.entity in self._shared))
+    def shared_among(self, names: Iterable[bytes]) -> list[bytes]:
+        """Return those of the names whose histories others may copy, each once."""
+        return list(dict.fromkeys(name for name in names if name.startswith(self._shared)))

@@ -82,6 +82,12 @@ class Settings:
         1, "Copies of each partition in the cluster.", least=1, variable="REPLICATION"
     )
     group: str = _setting("millrace", "The consumer group of the workers.")
+    instance: str = _setting(
+        "",
+        "A name in the group that this worker keeps when it is started again, and that no other "
+        "has: its partitions then wait for it, up to the session's time-out, and come back at "
+        "once. Empty: whoever is there takes over.",
+    )
     redis: str = _setting(
         "redis://localhost:6379/0",
         "Where state is kept: `redis://USER:PASSWORD@HOST:6379/0`, `rediss://` for TLS, "

@@ -105,6 +105,7 @@ def build(policy: Policy, store: Store, settings: Settings) -> Parts:
     app = _app(settings, options["bootstrap_servers"])
     transport = BatchTransport([URL(f"kafka://{s}") for s in options["bootstrap_servers"]], app)
     transport.intake, transport.kafka_options = intake, options
+    transport.instance = settings.instance
     app.transport = transport
     watch = Watch(app, intake, status, metrics)
     health = HealthServer(settings.listen, status, metrics, stall_s)

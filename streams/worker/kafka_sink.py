@@ -10,8 +10,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from streams.emissions import Emission
+from streams.partitioner import partitions_of
 from streams.sinks import SinkError
 from streams.topics import MODEL_MAX_BYTES
+from streams.worker.lanes import Lane, Row, Ticket
 
 WAITING_MAX_COUNT = 20_000  # emissions without acknowledgement; more make `write` wait
 BATCH_MAX_BYTES = 1 << 18
@@ -63,7 +65,8 @@ class KafkaSink:
         self._waiting_count = 0
         self._closed = False
         self._is_open = False  # whether a transaction has begun
-        self._turn = asyncio.Lock()  # a `send` may wait: those of the next write stay behind it
+        self._turn = asyncio.Lock()  # beginning may wait: those of the next write stay behind it
+        self._lanes: dict[tuple[str, int], Lane] = {}
 
     def write(self, emissions: Sequence[Emission]) -> None:
         """Hand emissions to the producer; wait only where too many are without an answer."""
@@ -96,14 +99,31 @@ class KafkaSink:
         _result(sent)
 
     async def _send(self, emissions: list[Emission]) -> None:
-        send, prefix = self._producer.send, self._prefix
+        ticket = Ticket(len(emissions))
         async with self._turn:
             if self._transactional and not self._is_open:
                 await self._producer.begin_transaction()
                 self._is_open = True
-            sent = [await send(prefix + t, value, k.encode() or None) for t, k, value in emissions]
-        for acknowledged in sent:
-            await acknowledged
+            by_topic: dict[str, list[Emission]] = {}
+            for emission in emissions:
+                by_topic.setdefault(emission.topic, []).append(emission)
+            for topic, some in by_topic.items():
+                await self._deal(self._prefix + topic, some, ticket)
+        await ticket.done
+
+    async def _deal(self, topic: str, emissions: Sequence[Emission], ticket: Ticket) -> None:
+        """Give each record to the lane of its key's partition."""
+        count = len(await self._producer.partitions_for(topic))
+        numbers = partitions_of([emission.key for emission in emissions], count).tolist()
+        dealt: dict[int, list[Row]] = {}
+        for number, (_, key, value) in zip(numbers, emissions, strict=True):
+            dealt.setdefault(number, []).append((key.encode() or None, value))
+        for number, rows in dealt.items():
+            lane = self._lanes.get((topic, number))
+            if lane is None:
+                lane = Lane(self._producer, topic, number, MODEL_MAX_BYTES)
+                self._lanes[topic, number] = lane
+            lane.add(rows, ticket)
 
     async def _commit(self) -> None:
         async with self._turn:

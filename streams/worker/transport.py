@@ -94,6 +94,7 @@ class BatchConsumerThread(driver.AIOKafkaConsumerThread):
         return aiokafka.AIOKafkaConsumer(
             client_id=conf.broker_client_id,
             group_id=conf.id,
+            group_instance_id=transport.instance or None,
             # A range for each topic: topics with as many partitions are divided alike.
             partition_assignment_strategy=[RangePartitionAssignor],
             enable_auto_commit=False,
@@ -268,3 +269,4 @@ class BatchTransport(driver.Transport):
     Consumer = BatchConsumer
     intake: Intake
     kafka_options: Mapping[str, Any]
+    instance: str  # our lasting name in the group; empty for none

@@ -11,6 +11,7 @@ from features.raw import RawRecord
 from features.records import ENCODER, ONE_TOPIC, Label, Transaction
 from streams.engine import Engine, EngineSettings, Offsets, acquire_all
 from streams.partition import Write
+from streams.partitioner import partitions_of
 from streams.sinks import MemorySink
 from streams.store import MemoryStore
 
@@ -33,6 +34,7 @@ class _Journal:
 
 def warm_up(policy: Policy) -> None:
     """Decide a payment and a label twice over, in memory, with a restart in between."""
+    partitions_of(("C",), 1)  # of what is emitted
     store, journal = MemoryStore(), _Journal()
     for life in range(2):
         owned = acquire_all(store, ["0"])

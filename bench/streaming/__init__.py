@@ -1,0 +1,1 @@
+"""Side by side with peers: the same questions about the same events, and the same answers."""
