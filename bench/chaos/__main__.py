@@ -1,6 +1,6 @@
 """Plays rounds of faults and says what came of them.
 
-    python -m bench.chaos [--rounds N] [--seed S] [--mutant NAME] --out bench/results/chaos.json
+    python -m bench.chaos [--rounds N] [--seed S] [--mutants] --out bench/results/chaos.json
     python -m bench.chaos.page bench/results/chaos.json > docs/chaos.md
     python -m bench.chaos --seed S --round K      one round alone, on the same records
 
@@ -20,12 +20,13 @@ import millrace  # noqa: F401 - first of our own: it says where compiled kernels
 from bench.bank import MILLRACE
 from bench.chaos.ledger import WrongError
 from bench.chaos.mutants import MUTANTS
-from bench.chaos.rounds import BANKS, Chaos, plans
+from bench.chaos.rounds import BANKS, BLOCK_COUNT, Chaos, Plan, plans
 from bench.chaos.servers import Servers
 from bench.machine import machine_facts
 from streams.policy_files import read_policy
 from streams.worker.warming import warm_up
 
+MUTANT_ROUNDS_COUNT = BLOCK_COUNT * len(BANKS)
 PACKAGES = ("aiokafka", "faust-streaming", "redis", "kafka-python")
 
 
@@ -33,32 +34,49 @@ def main(arguments: Sequence[str]) -> int:
     """Play; return the exit code."""
     options = _options(arguments)
     warm_up(read_policy())
-    results: dict[str, Any] = machine_facts(PACKAGES) | {
-        "seed": options.seed,
-        "mutant": options.mutant,
-        "rounds": [],
-        "fault": None,
-    }
-    program = ("-m", "bench.chaos.mutants", options.mutant) if options.mutant else MILLRACE
+    results: dict[str, Any] = machine_facts(PACKAGES) | {"seed": options.seed}
     chosen = [
         plan
         for plan in islice(plans(options.seed, options.banks or tuple(BANKS)), options.rounds)
         if options.round in (None, plan.number)
     ]
+    results |= _played(chosen, options, options.mutant)
+    _write(options.out, results)
+    if options.mutants:
+        results["mutants"] = [_noticed(name, options) for name in MUTANTS]
+        _write(options.out, results)
+    return int(results["fault"] is not None)
+
+
+def _played(
+    chosen: Sequence[Plan], options: argparse.Namespace, mutant: str | None
+) -> dict[str, Any]:
+    """Play rounds until one goes wrong; return what came of them."""
+    rows: list[dict[str, Any]] = []
+    fault = None
+    program = ("-m", "bench.chaos.mutants", mutant) if mutant else MILLRACE
     with closing(Servers()) as servers, closing(Chaos(servers, options.seed, program)) as chaos:
         try:
             for row in chaos.play(chosen, alone=options.round is not None):
-                results["rounds"].append(row)
+                rows.append(row)
                 print(json.dumps(row), flush=True)
-                results["banks"] = _of_banks(chaos)
-                if options.out:
-                    _write(options.out, results)
         except WrongError as error:
-            print(error, file=sys.stderr)
-            results["fault"] = str(error).splitlines()[0]
-    if options.out:
-        _write(options.out, results)
-    return int(results["fault"] is not None)
+            print(error, file=sys.stderr, flush=True)
+            fault = str(error).splitlines()[0]
+        return {"rounds": rows, "banks": _of_banks(chaos), "fault": fault}
+
+
+def _noticed(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Return in which round a mutant is noticed, and how: each fault is made on each bank."""
+    chosen = list(islice(plans(options.seed), MUTANT_ROUNDS_COUNT))
+    found = _played(chosen, options, name)
+    noticed = found["fault"] is not None
+    return {
+        "name": name,
+        "noticed_round": len(found["rounds"]) if noticed else None,
+        "rounds_count": len(chosen),
+        "by": found["fault"],
+    }
 
 
 def _of_banks(chaos: Chaos) -> dict[str, Any]:
@@ -72,8 +90,9 @@ def _of_banks(chaos: Chaos) -> dict[str, Any]:
     }
 
 
-def _write(path: Path, results: dict[str, Any]) -> None:
-    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+def _write(path: Path | None, results: dict[str, Any]) -> None:
+    if path is not None:
+        path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -82,7 +101,8 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--round", type=int)
     parser.add_argument("--banks", nargs="*", choices=tuple(BANKS))
-    parser.add_argument("--mutant", choices=tuple(MUTANTS))
+    parser.add_argument("--mutant", choices=tuple(MUTANTS), help="with workers that lack a guard")
+    parser.add_argument("--mutants", action="store_true", help="then all of these, one by one")
     parser.add_argument("--out", type=Path)
     return parser.parse_args(arguments)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import re
 import socket
 import threading
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from pathlib import Path
 from streams.redis_scripts import ACQUIRE_LUA, SHARED_LUA
 
 PIECE_BYTES = 1 << 20
+HEAD_BYTES = 128  # in which the digest of a script stands
+SCRIPT_CALL = re.compile(rb"\*\d+\r\n\$7\r\nEVALSHA\r\n")
 
 
 def _sha(text: str) -> bytes:
@@ -24,9 +27,9 @@ def is_commit(piece: bytes) -> bool:
 
     A client sends nothing before it has its answer, so each request begins a piece.
     """
-    return piece[:64].startswith(b"*") and b"EVALSHA" in piece[:64] and not (
-        any(sha in piece[:128] for sha in OTHER_SCRIPTS)
-    )  # fmt: skip
+    return SCRIPT_CALL.match(piece) is not None and not any(
+        sha in piece[:HEAD_BYTES] for sha in OTHER_SCRIPTS
+    )
 
 
 class CommitCutter:
