@@ -14,7 +14,6 @@ from test_streams_restart import Fragile, identity
 from worker_runs import Bank, Records, differing, embedded, wait_until, without_training
 
 from bench.chaos.reference import histories
-
 from replay.simulator import Simulator, SimulatorSettings
 from streams.policy_files import BANK_POLICY, read_policy
 
