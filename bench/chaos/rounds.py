@@ -98,8 +98,14 @@ class BankRun:
     """A bank, the engine that it is held to, and what is known of both."""
 
     def __init__(
-        self, servers: Servers, name: str, seed: int, program: Sequence[str] = MILLRACE
+        self,
+        servers: Servers,
+        name: str,
+        seed: int,
+        program: Sequence[str] = MILLRACE,
+        worker_count: int = WORKER_COUNT,
     ) -> None:
+        self._worker_count = worker_count
         self.name, self._kind = name, BANKS[name]
         self._servers = servers
         folder = servers.folder / name.replace(" ", "-")
@@ -128,8 +134,8 @@ class BankRun:
         self.ended: set[Any] = set()
 
     def open(self) -> None:
-        """Have two workers share the partitions out."""
-        while len(self.bank.running()) < WORKER_COUNT:
+        """Have the workers share the partitions out."""
+        while len(self.bank.running()) < self._worker_count:
             self.bank.start_worker()
         wait_until(self.bank.is_shared_out, "the workers have shared the partitions out")
 
@@ -205,6 +211,7 @@ class BankRun:
 
     def rest(self, draw: random.Random) -> None:
         """End all workers, until this bank's next block: in good order or at once."""
+        self.open()  # one that has just been started can't leave in good order yet
         site = Site(self._servers, self.bank, draw, self.ended)
         for worker in self.bank.running():
             (site.kill if draw.random() < 0.5 else site.leave)(worker)
@@ -248,10 +255,10 @@ class Chaos:
                 run = self.runs[plan.bank] = BankRun(
                     self.servers, plan.bank, self.seed, self.program
                 )
-            if current not in (None, run):
-                current.rest(plan.draw())
-            current = run
             try:
+                if current not in (None, run):
+                    current.rest(plan.draw())
+                current = run
                 if alone:
                     run.open()
                     run.skip(plan.slice_index)
