@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,7 @@ class Bank:
     """Topics, a store and workers, and the records that were put in.
 
     Workers get `settings`; `store_url` is another way to the same Redis, where theirs is one that
-    faults are made on.
+    faults are made on. `client_options` are further ones of our own clients of Kafka.
     """
 
     def __init__(
@@ -116,16 +116,19 @@ class Bank:
         *,
         store_url: str = "",
         program: Sequence[str] = MILLRACE,
+        make_topics: Callable[[Settings], object] = create_topics,
+        client_options: Mapping[str, Any] | None = None,
     ) -> None:
+        self._options = {"bootstrap_servers": settings.kafka} | dict(client_options or {})
         self.settings = settings
         self.policy = policy
         self.workers: list[Worker] = []
         self.store_url = store_url or settings.redis
         self._folder = folder
         self._program = program
-        create_topics(settings)
+        make_topics(settings)
         self._producer = KafkaProducer(
-            bootstrap_servers=settings.kafka, linger_ms=5, acks="all", enable_idempotence=True
+            linger_ms=5, acks="all", enable_idempotence=True, **self._options
         )
         self.ends: dict[int, int] = dict.fromkeys(range(settings.partitions_count), 0)
 
@@ -203,16 +206,14 @@ class Bank:
     def topic_end(self, name: str) -> int:
         """Return how many records a topic holds."""
         topic = self.settings.topic_prefix + name
-        with closing(KafkaConsumer(bootstrap_servers=self.settings.kafka)) as consumer:
+        with closing(KafkaConsumer(**self._options)) as consumer:
             places = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic)]
             return sum(consumer.end_offsets(places).values())
 
     def lines(self, isolation: str = "read_uncommitted") -> Lines:
         """Return what the output topics hold, repeats included."""
         prefix, found = self.settings.topic_prefix, {}
-        with closing(
-            KafkaConsumer(bootstrap_servers=self.settings.kafka, isolation_level=isolation)
-        ) as consumer:
+        with closing(KafkaConsumer(isolation_level=isolation, **self._options)) as consumer:
             for topic in output_topics():
                 records = list(whole_topic(consumer, prefix + topic.name))
                 found.setdefault(topic_family(topic.name), []).extend(records)

@@ -113,20 +113,19 @@ def slices(count: int) -> Iterator[Records]:
     each terminal for the first time, one after the other: a terminal that is new to a process has
     not been read yet.
     """
-    rng, names, number = random.Random(11), customers(), 0
+    rng, names = random.Random(11), customers()
     visits = [(name, terminal) for name in names for terminal in TERMINALS]
     for _ in range(count):
         visits += [(rng.choice(names), rng.choice(TERMINALS)) for _ in range(4)]
     visitors: dict[str, int] = {}
     records: Records = []
-    for name, terminal in visits:
+    for number, (name, terminal) in enumerate(visits):
         partition = partition_of(name, PARTITION_COUNT)
         if visitors.setdefault(terminal, partition) != partition:
             yield records
             records, visitors = [], {terminal: partition}
         amount, ts_ms = rng.randrange(1, 90), START_MS + 60_000 * number
         records.append(payment(number, ts_ms, name, terminal, amount))  # type: ignore[arg-type]
-        number += 1
     yield records
 
 
@@ -138,7 +137,7 @@ def test_with_pauses_two_workers_say_what_one_engine_says(bank: Bank, policy: Pa
         bank.produce(some)
         wait_until(bank.is_decided, "the slice is decided and stored")
         time.sleep(5 * REFRESH_MS / 1000)
-    state, lines = embedded(read_policy(policy), records, PARTITION_COUNT)
+    _, lines = embedded(read_policy(policy), records, PARTITION_COUNT)
     expected, found = said(lines["alerts"]), said(bank.lines()["alerts"])
     assert found.keys() == expected.keys()
     assert {k: v.own for k, v in found.items()} == {k: v.own for k, v in expected.items()}

@@ -266,7 +266,7 @@ class Chaos:
             except (WrongError, RunError, KafkaError) as error:
                 raise WrongError(
                     f"seed {self.seed}, round {plan.number} ({plan.bank}, {plan.fault}): "
-                    f"{type(error).__name__}: {error}\n{run.tails()}\n"
+                    f"{type(error).__name__}: {error}\n{(current or run).tails()}\n"
                     f"Again: python -m bench.chaos --seed {self.seed} --round {plan.number}"
                 ) from error
 
