@@ -13,6 +13,7 @@ from typing import Any
 import redis
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
+from streams.child_process import die_with_parent
 from streams.redis_store import RedisStore
 from streams.settings import Settings, environment_of
 from streams.sinks import topic_family
@@ -66,6 +67,7 @@ class Worker:
                 stderr=output,
                 cwd=ROOT,
                 env=os.environ | own | environment_of(settings),
+                preexec_fn=die_with_parent(signal.SIGKILL),
             )
 
     @property
