@@ -121,7 +121,7 @@ class Bank:
         make_topics: Callable[[Settings], object] = create_topics,
         client_options: Mapping[str, Any] | None = None,
     ) -> None:
-        self._options = {"bootstrap_servers": settings.kafka} | dict(client_options or {})
+        self.client_options = {"bootstrap_servers": settings.kafka} | dict(client_options or {})
         self.settings = settings
         self.policy = policy
         self.workers: list[Worker] = []
@@ -130,7 +130,7 @@ class Bank:
         self._program = program
         make_topics(settings)
         self._producer = KafkaProducer(
-            linger_ms=5, acks="all", enable_idempotence=True, **self._options
+            linger_ms=5, acks="all", enable_idempotence=True, **self.client_options
         )
         self.ends: dict[int, int] = dict.fromkeys(range(settings.partitions_count), 0)
 
@@ -208,14 +208,14 @@ class Bank:
     def topic_end(self, name: str) -> int:
         """Return how many records a topic holds."""
         topic = self.settings.topic_prefix + name
-        with closing(KafkaConsumer(**self._options)) as consumer:
+        with closing(KafkaConsumer(**self.client_options)) as consumer:
             places = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic)]
             return sum(consumer.end_offsets(places).values())
 
     def lines(self, isolation: str = "read_uncommitted") -> Lines:
         """Return what the output topics hold, repeats included."""
         prefix, found = self.settings.topic_prefix, {}
-        with closing(KafkaConsumer(isolation_level=isolation, **self._options)) as consumer:
+        with closing(KafkaConsumer(isolation_level=isolation, **self.client_options)) as consumer:
             for topic in output_topics():
                 records = list(whole_topic(consumer, prefix + topic.name))
                 found.setdefault(topic_family(topic.name), []).extend(records)

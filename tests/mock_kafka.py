@@ -69,12 +69,12 @@ def _library() -> ctypes.CDLL:
         "rd_kafka_mock_push_request_errors_array": (
             None, (pointer, ctypes.c_int16, ctypes.c_size_t, pointer)
         ),
+        "rd_kafka_mock_clear_request_errors": (None, (pointer, ctypes.c_int16)),
         "rd_kafka_mock_broker_set_rtt": (number, (pointer, number, number)),
         "rd_kafka_mock_broker_set_down": (number, (pointer, number)),
         "rd_kafka_mock_broker_set_up": (number, (pointer, number)),
         "rd_kafka_mock_coordinator_set": (number, (pointer, text, text, number)),
         "rd_kafka_mock_group_initial_rebalance_delay_ms": (None, (pointer, number)),
-        "rd_kafka_mock_start_request_tracking": (None, (pointer,)),
     }  # fmt: skip
     for name, (result, arguments) in signatures.items():
         function = getattr(library, name)
@@ -137,3 +137,7 @@ class MockKafka:
 
     def move_coordinator(self, group: str, broker: int) -> None:
         self._do("coordinator_set", b"group", group.encode(), broker)
+
+    def clear(self, api: Api) -> None:
+        """Have the rest of what was to fail go well."""
+        self._library.rd_kafka_mock_clear_request_errors(self._cluster, int(api))

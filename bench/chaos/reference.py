@@ -82,9 +82,7 @@ class Listener:
 
     def __init__(self, bank: Bank) -> None:
         self._prefix = bank.settings.topic_prefix
-        self._consumer = KafkaConsumer(
-            bootstrap_servers=bank.settings.kafka, auto_offset_reset="earliest"
-        )
+        self._consumer = KafkaConsumer(auto_offset_reset="earliest", **bank.client_options)
         names = [self._prefix + topic.name for topic in output_topics()]
         self._places = [
             TopicPartition(name, partition)

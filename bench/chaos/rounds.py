@@ -95,7 +95,10 @@ def traffic(seed: int, bank: str) -> Iterator[tuple[str, str, bytes]]:
 
 
 class BankRun:
-    """A bank, the engine that it is held to, and what is known of both."""
+    """A bank, the engine that it is held to, and what is known of both.
+
+    `clients` is what the bank takes where its broker is of a special kind.
+    """
 
     def __init__(
         self,
@@ -104,6 +107,7 @@ class BankRun:
         seed: int,
         program: Sequence[str] = MILLRACE,
         worker_count: int = WORKER_COUNT,
+        **clients: Any,
     ) -> None:
         self._worker_count = worker_count
         self.name, self._kind = name, BANKS[name]
@@ -125,7 +129,9 @@ class BankRun:
             decisions=True,
             listen="127.0.0.1:0",
         )
-        self.bank = Bank(settings, policy, folder, store_url=servers.redis_url, program=program)
+        self.bank = Bank(
+            settings, policy, folder, store_url=servers.redis_url, program=program, **clients
+        )
         self._reference = Reference(read_policy(policy), self._kind.partitions_count)
         self.ledger = Ledger(exact=self._kind.is_exact)
         self._listener = Listener(self.bank)
@@ -142,16 +148,16 @@ class BankRun:
     def skip(self, slice_count: int) -> None:
         """Decide the slices before a round that is to be repeated alone, undisturbed."""
         for _ in range(slice_count):
-            records = self._next_slice()
+            records = self.next_slice()
             self.bank.produce(records)
-            self._decided(records)
+            self.check(records)
 
     def play(self, plan: Plan) -> dict[str, Any]:
         """Play a round; return what the report says of it. Raises WrongError or RunError."""
         started_s = time.monotonic()
         self.open()
         ready_s = time.monotonic()
-        fault, draw, records = FAULTS[plan.fault], plan.draw(), self._next_slice()
+        fault, draw, records = FAULTS[plan.fault], plan.draw(), self.next_slice()
         split = len(records) * 2 // 3
         moment_s = draw.uniform(0.0, SUDDEN_MAX_S if fault.is_sudden else FLOWING_S)
         site = Site(self._servers, self.bank, draw, self.ended)
@@ -163,7 +169,7 @@ class BankRun:
             fault.make(site)
             feeder.finish()
             Feeder(self.bank, records[split:], AFTER_S).finish()
-            self._decided(records)
+            self.check(records)
         finally:
             lookout.stop()
             self._servers.cutter.disarm()
@@ -182,11 +188,12 @@ class BankRun:
             "round_s": round(time.monotonic() - started_s, 2),
         }
 
-    def _next_slice(self) -> Records:
+    def next_slice(self) -> Records:
+        """Return the records of the next round."""
         return list(islice(self._traffic, SLICE_COUNT))
 
-    def _decided(self, records: Records) -> None:
-        """Wait until all is decided, then hold everything to the engine that nothing disturbed."""
+    def check(self, records: Records) -> None:
+        """Wait until these last records are decided, then hold all to the undisturbed engine."""
         self.ledger.expect(self._reference.advance(records))
         wait_until(self.bank.is_decided, "everything that was put in is decided")
         for worker in self.bank.workers:

@@ -5,6 +5,7 @@ import shutil
 import signal
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from bench.chaos.proxy import CommitCutter
 from streams.private_kafka import PrivateKafka
@@ -18,13 +19,14 @@ class Servers:
     """A Kafka and a Redis, each on an address that stays, with data that outlive their processes.
 
     To be made and used on one thread that stays: the kernel ends a server with the thread that
-    started it. Workers reach Redis through `cutter`, who checks them directly.
+    started it. Workers reach Redis through `cutter`, who checks them directly. `kafka` is a broker
+    that is somebody else's.
     """
 
-    def __init__(self, kafka: PrivateKafka | None = None) -> None:
+    def __init__(self, kafka: Any = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="millrace-chaos-"))
         self._own_kafka = kafka is None
-        self.kafka = kafka or PrivateKafka()
+        self.kafka: Any = kafka or PrivateKafka()
         self._link = self.folder / "redis.sock"
         self.redis_url = f"unix://{self._link}"
         self._redis: PrivateRedis | None = None
