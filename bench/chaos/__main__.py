@@ -59,7 +59,7 @@ def _played(
         try:
             for row in chaos.play(chosen, alone=options.round is not None):
                 rows.append(row)
-                print(json.dumps(row), flush=True)
+                print(json.dumps(row), file=sys.stderr, flush=True)
         except WrongError as error:
             print(error, file=sys.stderr, flush=True)
             fault = str(error).splitlines()[0]

@@ -26,6 +26,7 @@ WORKER_COUNT = 2
 SLICE_COUNT = 1_200  # records of a round
 FLOWING_S, AFTER_S, SUDDEN_MAX_S = 2.0, 0.5, 0.4
 BAD_EVERY_COUNT = 97
+CUSTOMER_COUNT = 60  # few, so that a slice has days, and months pass: salaries, labels, offers
 BAD = b'{"kind": "transactoin"}'
 LOG_TAIL_LINES = 25
 REFUSED = re.compile(r"partition \d+: our epoch is \d+, the stored one")
@@ -38,7 +39,6 @@ class Kind:
     partitions_count: int
     shares: bool
     checkpoint_ms: int
-    transactional: bool = False
 
     @property
     def is_exact(self) -> bool:
@@ -86,7 +86,7 @@ def plans(seed: int, banks: Sequence[str] = tuple(BANKS)) -> Iterator[Plan]:
 def traffic(seed: int, bank: str) -> Iterator[tuple[str, str, bytes]]:
     """Yield simulated traffic with frauds and labels, and a bad record now and then."""
     settings = SimulatorSettings(
-        customer_count=150, day_count=365, seed=seed * 10 + len(bank), fraud_rate=0.05
+        customer_count=CUSTOMER_COUNT, day_count=365, seed=seed * 10 + len(bank), fraud_rate=0.05
     )
     for place, record in enumerate(chain.from_iterable(Simulator(settings).chunks())):
         if place % BAD_EVERY_COUNT == 0:
