@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from test_streams_restart import check_repeats
-from test_worker_restart import of_partitions, without_clocks
+from test_worker_restart import without_clocks
 from worker_runs import (
     Bank,
     Records,
@@ -21,6 +21,7 @@ from worker_runs import (
     without_training,
 )
 
+from bench.chaos.reference import of_partitions
 from replay.simulator import Simulator, SimulatorSettings
 from streams.policy_files import BANK_POLICY, read_policy
 from streams.private_kafka import PrivateKafka

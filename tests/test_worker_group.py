@@ -3,6 +3,7 @@
 import re
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -10,16 +11,14 @@ from pathlib import Path
 import msgspec
 import pytest
 from test_streams_restart import Fragile, identity
-from worker_runs import Bank, Records, State, differing, embedded, wait_until, without_training
+from worker_runs import Bank, Records, differing, embedded, wait_until, without_training
 
-from features.kernels.stored import Head
+from bench.chaos.reference import histories
 from replay.simulator import Simulator, SimulatorSettings
 from streams.policy_files import BANK_POLICY, read_policy
 
 PARTITION_COUNT = 4
-# The byte of a history's header that tells the size of its block in memory: that of a shared entity
-# depends on which partitions were together in a process.
-CAPACITY_AT = 8 * Head.LACKING + 7
+STALL_MS = 2_000
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +31,6 @@ def records() -> Records:
 def fragile() -> Iterator[Fragile]:
     with closing(Fragile(Path(tempfile.mkdtemp(prefix="millrace-test-")))) as server:
         yield server
-
-
-def histories(state: State) -> State:
-    """Return what follows from a partition's own records, however partitions interleave."""
-    return {
-        place: value[:CAPACITY_AT] + value[CAPACITY_AT + 1 :]
-        for place, value in state.items()
-        if place[1].startswith(b"history:")
-    }
 
 
 def decided_events(bank: Bank) -> list[str]:
@@ -62,8 +52,7 @@ def test_partitions_move_a_zombie_is_refused_and_redis_comes_back(
     )
     part = len(records) // 4
     first, second = bank.start_worker(), bank.start_worker()
-    wait_until(lambda: second.says("took partitions") and first.says("took partitions"), "both run")
-    wait_until(lambda: owned_by_both(first.log, second.log), "partitions are shared out")
+    wait_until(bank.is_shared_out, "partitions are shared out")
     bank.produce(records[:part])
     wait_until(bank.is_decided, "both have decided the first part")
 
@@ -74,9 +63,7 @@ def test_partitions_move_a_zombie_is_refused_and_redis_comes_back(
     wait_until(bank.is_decided, "the second one has all partitions")
     taken = bank.epochs()
     first.signal(signal.SIGCONT)
-    wait_until(
-        lambda: bank.epochs() != taken and owned_by_both(first.log, second.log), "it is back"
-    )
+    wait_until(lambda: bank.epochs() != taken and bank.is_shared_out(), "it is back")
 
     assert re.search(r"partition \d: our epoch is \d+, the stored one", first.log.read_text())
 
@@ -103,11 +90,11 @@ def test_partitions_move_a_zombie_is_refused_and_redis_comes_back(
         assert len(got & expected) >= 0.9 * len(expected | got)
 
 
-def owned_by_both(first: Path, second: Path) -> bool:
-    """Whether the newest assignments of two workers divide the partitions."""
-    newest = []
-    for log in (first, second):
-        lines = [line for line in log.read_text().splitlines() if "took partitions" in line]
-        text = lines[-1].rpartition("took partitions ")[2] if lines else ""
-        newest.append({int(p) for p in text.split(", ") if p.isdigit()})
-    return not newest[0] & newest[1] and newest[0] | newest[1] == set(range(PARTITION_COUNT))
+def test_a_worker_without_partitions_stands_by(open_bank: Callable[..., Bank]) -> None:
+    """Faust says nothing to a worker that is given none; the watchdog has to leave it alone."""
+    bank = open_bank(stall_ms=STALL_MS)
+    workers = [bank.start_worker(), bank.start_worker()]
+    wait_until(bank.is_shared_out, "one has the partition and the other none")
+    standing_by = next(worker for worker in workers if worker.took()[-1] == set())
+    time.sleep(2 * STALL_MS / 1000)
+    assert all(worker.is_running for worker in workers), standing_by.log.read_text()

@@ -18,6 +18,7 @@ from streams.emissions import Emission, Output
 from streams.metrics import Metrics
 from streams.policy_files import read_policy
 from streams.worker.control import parse
+from streams.worker.failures import Failures
 from streams.worker.health import EXIT_STALLED, HealthServer, Watchdog
 from streams.worker.learning import Clock, Learner, Outbox, Point, Reach
 from streams.worker.status import Phase, Status
@@ -290,3 +291,10 @@ def test_health_says_why(served: tuple[Status, Metrics, HealthServer]) -> None:
 def test_an_address_that_is_none_is_refused(listen: str) -> None:
     with pytest.raises(MillraceError, match="MILLRACE_LISTEN: expected `host:port`"):
         HealthServer(listen, Status(), Metrics(), 60.0)
+
+
+def test_failures_in_a_row_are_those_between_which_nothing_was_stored() -> None:
+    failures = Failures()
+    assert [failures.note(stored_count) for stored_count in (0, 0, 0, 7, 7, 8, 8, 8)] == [
+        1, 2, 3, 1, 2, 1, 2, 3,
+    ]  # fmt: skip

@@ -11,17 +11,16 @@ from worker_runs import (
     Bank,
     Lines,
     Records,
-    State,
     differing,
     embedded,
     wait_until,
     without_training,
 )
 
+from bench.chaos.reference import of_partitions
 from online_models.versions import decode_version
 from replay.simulator import Simulator, SimulatorSettings
 from streams.policy_files import BANK_POLICY, read_policy
-from streams.worker.learning import SEQUENCE_KEY
 
 
 @pytest.fixture(scope="module")
@@ -57,15 +56,6 @@ def test_a_worker_that_is_killed_or_ended_goes_on_where_it_was(
     state, lines = embedded(read_policy(policy), records, 1)
     assert differing(of_partitions(bank.state()), of_partitions(state)) == []
     check_repeats(without_clocks(bank.lines()), lines)
-
-
-def of_partitions(state: State) -> State:
-    """Return state without the trainer's, and without what an embedded engine does not need."""
-    return {
-        place: value
-        for place, value in state.items()
-        if place[0] != "trainer" and place[1] != SEQUENCE_KEY
-    }
 
 
 def without_clocks(lines: Lines) -> Lines:

@@ -90,6 +90,7 @@ class Deciding:
         self._ends: dict[tuple[str, int], int] = {}  # of what is held, next offset behind it
         self._versions: dict[str, ModelVersion] = {}
         self.patience = Patience(status)
+        self.stored_count = 0  # checkpoints that the store has taken
         self._owned: dict[str, Owned] = {}
         self._positions: dict[str, Offsets] = {}  # partition -> topic -> next offset to decide
         self._sink: Sink | None = None
@@ -249,6 +250,7 @@ class Deciding:
             self._metrics.note_emissions(emissions)
 
     def _note_commit(self, seconds: float, stored_bytes: int) -> None:
+        self.stored_count += 1
         self._metrics.checkpoint_s.observe(seconds)
         self._metrics.checkpoint_bytes.observe(stored_bytes)
 

@@ -25,6 +25,7 @@ from streams.topics import TRAINING, input_topics
 from streams.worker.arrival import by_arrival, by_place
 from streams.worker.control import Control
 from streams.worker.deciding import AbandonedError, Deciding, WorkerError
+from streams.worker.failures import Failures
 from streams.worker.learning import Point, Reach
 from streams.worker.producers import Producers
 from streams.worker.status import Phase, Status
@@ -32,7 +33,7 @@ from streams.worker.trainer import TrainerPart
 from streams.worker.transport import Batches, Bounds, Outcome
 
 RETRY_S = 0.5
-FAILURES_MAX_COUNT = 5  # losses of the engine in a row, without a batch decided in between
+FAILURES_MAX_COUNT = 5  # losses of the engine in a row, with nothing stored in between
 FENCED_MAX_S = 60.0  # how long the group may take to notice what the store has told us
 IDLE_S = 0.2
 LESSONS_MAX_COUNT = 8  # batches that wait for the trainer; more make the input wait
@@ -74,7 +75,7 @@ class EngineIntake:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._trainer_thread = ThreadPoolExecutor(1, thread_name_prefix="trainer")
         self._lessons: deque[asyncio.Future[None]] = deque()
-        self._failures_count = 0
+        self._engine_failures, self._trainer_failures = Failures(), Failures()
         self._fenced_s: float | None = None
         self._has_uncommitted = False
         self._fault: BaseException | None = None  # of a call between batches
@@ -191,7 +192,6 @@ class EngineIntake:
         raws, ends = self._raws(batches)
         outcome = await self._guarded(partial(self._deciding.decide, raws, ends, arrived_ns))
         if outcome is Outcome.GOOD:
-            self._failures_count = 0
             self._status.progress()
             self._has_uncommitted = True
             self._status.enter(Phase.DECIDING)
@@ -311,7 +311,7 @@ class EngineIntake:
         error = self._fault or await self._error_of(call)
         if error is None:
             return Outcome.GOOD
-        return await self._failed(error)
+        return await self._failed(error, self._engine_failures, self._deciding.stored_count)
 
     async def _error_of(self, call: Callable[[], None]) -> BaseException | None:
         """Call on the engine's thread; return what it raised."""
@@ -329,7 +329,8 @@ class EngineIntake:
             await asyncio.wait({lesson})
             error = lesson.exception()
             if error is not None:
-                return await self._failed(error)
+                stored_count = self._trainer.stored_count
+                return await self._failed(error, self._trainer_failures, stored_count)
         return Outcome.GOOD
 
     def _have_trainer(self, call: Callable[[], None]) -> None:
@@ -337,7 +338,7 @@ class EngineIntake:
         loop = asyncio.get_running_loop()
         self._lessons.append(loop.run_in_executor(self._trainer_thread, call))
 
-    async def _failed(self, error: BaseException) -> Outcome:
+    async def _failed(self, error: BaseException, failures: Failures, stored_count: int) -> Outcome:
         """Drop all that is in memory; say whether to take it again or to wait for the group."""
         await self._on_thread(self._deciding.lose)
         self._trainer.lose()
@@ -350,21 +351,18 @@ class EngineIntake:
             self._fenced_s = self._now_s()
             self._status.enter(Phase.FENCED)
             return Outcome.FENCED
-        await self._lost(error)
-        return Outcome.LOST
-
-    async def _lost(self, error: BaseException) -> None:
-        """Wait a little; raise where the engine keeps failing at the same place."""
         await self._producers.drop()
-        if not isinstance(error, AbandonedError):
-            self._failures_count += 1
-            logger.error("the engine failed, going on from what is stored", exc_info=error)
-        if self._failures_count >= FAILURES_MAX_COUNT:
+        if isinstance(error, AbandonedError):
+            return Outcome.LOST
+        logger.error("the engine failed, going on from what is stored", exc_info=error)
+        count = failures.note(stored_count)
+        if count >= FAILURES_MAX_COUNT:
             raise WorkerError(
-                f"the engine failed {self._failures_count} times in a row, the last time with "
+                f"the engine failed {count} times in a row, the last time with "
                 f"{type(error).__name__}: {error}"
             ) from error
-        await asyncio.sleep(RETRY_S * self._failures_count)
+        await asyncio.sleep(RETRY_S * count)
+        return Outcome.LOST
 
     def _still_fenced(self, since_s: float) -> Outcome:
         if self._now_s() - since_s > FENCED_MAX_S:

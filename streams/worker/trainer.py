@@ -60,6 +60,11 @@ class TrainerPart:
         """Whether this worker is the trainer."""
         return self._learner is not None
 
+    @property
+    def stored_count(self) -> int:
+        """How many checkpoints the store has taken, those of earlier trainers too."""
+        return self._committed.get("checkpoints", 0)
+
     def take(self, partition_count: int, sink: Sink) -> int | None:
         """Become the trainer; return the stored offset of `training`, None where there is none."""
         owned = self._committer.patiently(partial(acquire_all, self._store, [TRAINER_OWNER]))

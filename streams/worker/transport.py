@@ -170,6 +170,15 @@ class BatchConsumer(driver.Consumer):
 
     async def perform_seek(self) -> None:
         """Faust would go to the offsets that were committed to Kafka; the next drain takes ours."""
+        self._note_assignment()
+
+    def resume_flow(self) -> None:
+        """Take what was assigned where that is nothing, too: Faust does not seek then."""
+        if not self.assignment():
+            self._note_assignment()
+        super().resume_flow()
+
+    def _note_assignment(self) -> None:
         self._assignment_count += 1
         self._has_to_take = True
         self._is_fenced = False

@@ -10,6 +10,7 @@ from actions.policy import Policy
 from features.raw import RawRecord
 from features.records import ENCODER, ONE_TOPIC, Label, Transaction
 from streams.engine import Engine, EngineSettings, Offsets, acquire_all
+from streams.foreign_histories import ForeignHistories
 from streams.partition import Write
 from streams.partitioner import partitions_of
 from streams.sinks import MemorySink
@@ -33,15 +34,34 @@ class _Journal:
 
 
 def warm_up(policy: Policy) -> None:
-    """Decide a payment and a label twice over, in memory, with a restart in between."""
+    """Decide a payment and a label thrice, in memory, with restarts in between.
+
+    The third time as one of two workers: with a copy of what the other has of shared entities.
+    """
     partitions_of(("C",), 1)  # of what is emitted
     store, journal = MemoryStore(), _Journal()
-    for life in range(2):
+    for life, partition_count in enumerate((0, 0, 2)):
         owned = acquire_all(store, ["0"])
-        engine = Engine(policy, store, MemorySink(), journal, [0], owned, EngineSettings())
+        settings = EngineSettings(partition_count=partition_count)
+        engine = Engine(policy, store, MemorySink(), journal, [0], owned, settings)
         engine.processor.process(engine.read(_records(policy, life)))
+        if engine.processor.foreign is not None:
+            _copy(engine.processor.foreign, store)
         engine.checkpoint()
+        engine.processor.residency.evict(1)
         engine.close()
+
+
+def _copy(foreign: ForeignHistories, store: MemoryStore) -> None:
+    """Take what partition 0 has stored of shared entities for what partition 1 has."""
+    names = foreign.wanted()
+    values = store.load([("0", name) for name in names])
+    foreign.load(
+        [(1, name, value) for name, value in zip(names, values, strict=True)], is_first=True
+    )
+    foreign.resident(names)
+    for name in names:
+        foreign.doubt(name)
 
 
 def _records(policy: Policy, life: int) -> list[RawRecord]:

@@ -1,0 +1,1 @@
+"""Faults made on purpose, on a real broker and a real Redis, with a check after each of them."""
