@@ -5,7 +5,8 @@ import itertools
 import msgspec
 import numpy as np
 import pytest
-from actions_scene import HASHER, NOON_MS, payment
+from actions_scene import HASHER, NOON_MS, fraud_label, payment
+from msgspec import structs
 from test_actions_policy import BASE, fault, parse, place_of
 
 from actions.outputs import Outputs
@@ -16,7 +17,7 @@ from actions.risk import RiskDecider, Verdicts
 from features.columns import empty_cells
 from features.histories import Features
 from features.kernels.walker import evaluate
-from features.records import ONE_TOPIC, Alert, Versions
+from features.records import ENCODER, ONE_TOPIC, Alert, Label, Transaction, Versions
 from features.status import Status
 from streams.embedded import EmbeddedRuntime, EmbeddedSettings
 from streams.sinks import MemorySink
@@ -142,3 +143,46 @@ def test_a_choice_that_there_is_not_is_pointed_at() -> None:
     error = fault(text)
     assert (error.line, error.column) == place_of(text, "ignored")
     assert "use, ignore, fire" in str(error) and "ignore" in str(error)
+
+
+LEARNING = """\
+history: {reach: 1d, cap: 16}
+labels: {horizon: 10m, legitimate_sample: 1, pending_cap: 100000}
+costs:
+  model: fraud
+  severity_from: {medium: 1e6, high: 2e6, critical: 3e6}
+  actions:
+    allow: {friction: 0, prevented: 0}
+    step_up: {friction: 1, prevented: 1}
+    review: {friction: 1e9, prevented: 1}
+    hold: {friction: 1e9, prevented: 1}
+    decline: {friction: 1e9, prevented: 1}
+models:
+  - id: fraud
+    pipeline: scaled_logistic
+    publish_every: 1h
+    inputs:
+      size: {value: log1p(amount), reason: the size}
+      often: {value: 'amount * log1p(customer.count("10m"))', reason: how often}
+"""
+
+
+def test_a_models_reasons_say_so_too() -> None:
+    # Three hours of payments every five seconds; each tenth is large and known as fraud at once.
+    sink = MemorySink()
+    lines: list[Transaction | Label] = []
+    for i in range(2_160):
+        large = i % 10 == 0
+        paid = payment(NOON_MS + i * 5_000, 900.0 if large else 1.0 + i % 3, event_id=f"x{i}")
+        known = structs.replace(fraud_label(paid), ts_ms=paid.ts_ms + 1)
+        lines += [paid, known] if large else [paid]
+    runtime = EmbeddedRuntime(parse(BASE + LEARNING), MemoryStore(), sink, EmbeddedSettings(1))
+    values = [ENCODER.encode(line) for line in lines]
+    runtime.submit([ONE_TOPIC] * len(lines), ["c1"] * len(lines), values)
+    runtime.close()
+    said: dict[str, set[str]] = {}
+    for emission in sink.by_topic["alerts"]:
+        for reason in msgspec.json.decode(emission.value, type=Alert).reasons:
+            said.setdefault(reason.source, set()).add(reason.status)
+    assert said["model:fraud:size"] == {"exact"}
+    assert "approximate" in said["model:fraud:often"]
