@@ -15,6 +15,7 @@ from features.errors import MillraceError
 from features.records import ENCODER, TS_MS_MIN, Promotion, TrainingExample
 from online_models.versions import ModelVersion
 from streams.emissions import Emission, Output
+from streams.foreign import ForeignState
 from streams.metrics import Metrics
 from streams.policy_files import read_policy
 from streams.worker.control import parse
@@ -30,6 +31,21 @@ INPUTS_COUNT = len(read_policy().models[0].inputs)
 @pytest.fixture(scope="module")
 def policy() -> Policy:
     return read_policy()
+
+
+def test_copies_of_shared_histories_are_told_in_seconds_and_counts() -> None:
+    metrics = Metrics()
+    metrics.note_shared(ForeignState(1_500.0, 250, 1, 2, 3, 4, 5, 6))
+    names = (
+        "staleness_seconds", "lag_seconds", "waiting", "stale_rows", "reads", "read_bytes",
+        "read_failures", "refusals",
+    )  # fmt: skip
+    for name, value in zip(names, (1.5, 0.25, 1, 2, 3, 4, 5, 6), strict=True):
+        assert f"millrace_shared_{name} {float(value)}\n" in metrics.text().decode()
+    metrics.note_shared(None)
+    text = metrics.text().decode()
+    assert "millrace_shared_lag_seconds 0.0\n" in text
+    assert "millrace_shared_reads 3.0\n" in text
 
 
 class Clockwork:
