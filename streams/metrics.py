@@ -9,11 +9,19 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from actions.policy import Policy
+from features.records import Drift, ModelPromoted, ModelRefused
+from online_models.contest import Report
 from streams.emissions import Emission
 from streams.foreign import ForeignState
 from streams.residency import Resident
 
 STAGES = ("fetch", "decode", "load", "features", "models", "actions", "emit")
+_MEASURES = {
+    "auc": "Area under the ROC curve",
+    "average_precision": "Average precision",
+    "recall_at_budget": "Share of frauds among the alerts that there is time for",
+    "calibration_error": "Mean distance of score and share of fraud",
+}
 _STAGE_S = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1, 3, 10)
 _CHECKPOINT_S = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1, 3, 10, 30)
 _CHECKPOINT_BYTES = (1e3, 1e4, 1e5, 1e6, 1e7, 1e8)
@@ -82,6 +90,19 @@ class Metrics:
         self._policy = Gauge(
             "millrace_policy", "1 for the policy that decides.", ["policy", "version"], **own
         )
+        contestant = ["model", "contestant"]
+        self.drift = Counter(
+            "millrace_drift", "Alarms of drift.", ["model", "what", "response"], **own
+        )
+        self.refused = Counter(
+            "millrace_models_refused", "Contestants that can't learn fraud so rare.", contestant,
+            **own,
+        )  # fmt: skip
+        self.promoted = Counter("millrace_models_promoted", "Promotions.", ["model"], **own)
+        self.measures = {
+            name: Gauge(f"millrace_model_{name}", f"{doc}, by the last report.", contestant, **own)
+            for name, doc in _MEASURES.items()
+        }
         self._emitted = {name: self.emissions.labels(name) for name in ("alerts", "training")}
 
     def note_policy(self, policy: Policy) -> None:
@@ -110,6 +131,22 @@ class Metrics:
         seconds = (state.staleness_ms / 1000, state.lag_ms / 1000)
         for gauge, value in zip(self._shared.values(), (*seconds, *state[2:]), strict=True):
             gauge.set(value)
+
+    def note_reports(self, reports: Iterable[Report]) -> None:
+        """Count and show what a publication says of a model."""
+        for report in reports:
+            if isinstance(report, Drift):
+                self.drift.labels(report.model, report.what, report.response).inc()
+            elif isinstance(report, ModelRefused):
+                self.refused.labels(report.model, report.contestant).inc()
+            elif isinstance(report, ModelPromoted):
+                self.promoted.labels(report.model).inc()
+            else:
+                for found in report.contestants:
+                    for name, gauge in self.measures.items():
+                        value = getattr(found, name)
+                        if value is not None:
+                            gauge.labels(report.model, found.contestant).set(value)
 
     def note_resident(self, resident: Resident) -> None:
         """Show what is in memory."""

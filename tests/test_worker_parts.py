@@ -5,6 +5,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,9 +13,20 @@ from policies_streams import bank_with
 
 from actions.policy import Policy
 from features.errors import MillraceError
-from features.records import ENCODER, TS_MS_MIN, Promotion, TrainingExample
+from features.records import (
+    ENCODER,
+    TS_MS_MIN,
+    ContestantMeasures,
+    Drift,
+    ModelPromoted,
+    ModelRefused,
+    ModelReport,
+    Promotion,
+    TrainingExample,
+)
 from online_models.versions import ModelVersion
 from streams.emissions import Emission, Output
+from streams.foreign import ForeignState
 from streams.metrics import Metrics
 from streams.policy_files import read_policy
 from streams.worker.control import parse
@@ -31,6 +43,21 @@ INPUTS_COUNT = len(read_policy().models[0].inputs)
 @pytest.fixture(scope="module")
 def policy() -> Policy:
     return read_policy()
+
+
+def test_copies_of_shared_histories_are_told_in_seconds_and_counts() -> None:
+    metrics = Metrics()
+    metrics.note_shared(ForeignState(1_500.0, 250, 1, 2, 3, 4, 5, 6))
+    names = (
+        "staleness_seconds", "lag_seconds", "waiting", "stale_rows", "reads", "read_bytes",
+        "read_failures", "refusals",
+    )  # fmt: skip
+    for name, value in zip(names, (1.5, 0.25, 1, 2, 3, 4, 5, 6), strict=True):
+        assert f"millrace_shared_{name} {float(value)}\n" in metrics.text().decode()
+    metrics.note_shared(None)
+    text = metrics.text().decode()
+    assert "millrace_shared_lag_seconds 0.0\n" in text
+    assert "millrace_shared_reads 3.0\n" in text
 
 
 class Clockwork:
@@ -285,6 +312,41 @@ def test_health_says_why(served: tuple[Status, Metrics, HealthServer]) -> None:
     assert ask(server, "/health/ready")[0][0] == 200
     status.progressed_s -= 61
     assert ask(server, "/health/live")[0][0] == 503
+
+
+def test_what_is_told_of_models_is_counted_and_shown(
+    served: tuple[Status, Metrics, HealthServer],
+) -> None:
+    _, metrics, server = served
+    told: dict[str, Any] = {"model": "fraud", "ts_ms": TS_MS_MIN, "version": 3}
+    alarm = Drift(
+        **told, what="error:lean", detector="adwin", before=0.1, after=0.2, response="reset"
+    )
+    refused = ModelRefused(
+        **told, contestant="timid", pipeline="adaptive_tree", role="challenger", fraud_share=0.005,
+        expected="more", got="0.99",
+    )  # fmt: skip
+    promoted = ModelPromoted(**told, champion="lean", before="old", by="command")
+    measures = ContestantMeasures(
+        contestant="lean", pipeline="scaled_logistic", learned_count=9, auc=0.875,
+        average_precision=None, recall_at_budget=0.5, log_loss=0.1, calibration_error=0.25,
+        calibration=(),
+    )  # fmt: skip
+    report = ModelReport(
+        **told, champion="lean", from_ms=TS_MS_MIN, to_ms=TS_MS_MIN, example_count=9,
+        fraud_count=1, alerts_per_day=5.0, contestants=(measures,),
+    )  # fmt: skip
+    metrics.note_reports([alarm, alarm, refused, promoted, report])
+    [(_, text)] = ask(server, "/metrics")
+    for line in (
+        b'millrace_drift_total{model="fraud",response="reset",what="error:lean"} 2.0',
+        b'millrace_models_refused_total{contestant="timid",model="fraud"} 1.0',
+        b'millrace_models_promoted_total{model="fraud"} 1.0',
+        b'millrace_model_auc{contestant="lean",model="fraud"} 0.875',
+        b'millrace_model_calibration_error{contestant="lean",model="fraud"} 0.25',
+    ):
+        assert line in text.splitlines()
+    assert b"millrace_model_average_precision{" not in text  # not known yet
 
 
 @pytest.mark.parametrize("listen", ["6066", ":x", "host:port"])

@@ -23,12 +23,12 @@ def folder(files: dict[str, str], directory: Path) -> Path:
     return directory
 
 
-def payments(first: int, count: int, terminal: str) -> Records:
+def payments(first: int, count: int, terminal: str, customer: str = "ada") -> Records:
     records = [
-        transaction(n, START_MS + n * HOUR_MS, "ada", terminal_id=terminal)
+        transaction(n, START_MS + n * HOUR_MS, customer, terminal_id=terminal)
         for n in range(first, first + count)
     ]
-    return [("transactions", "ada", ENCODER.encode(record)) for record in records]
+    return [("transactions", customer, ENCODER.encode(record)) for record in records]
 
 
 def millrace(bank: Bank, *arguments: str) -> Result:
@@ -54,6 +54,18 @@ def metrics(worker: Worker) -> str:
     assert found
     with urllib.request.urlopen(f"{found[1]}/metrics") as page:
         return page.read().decode()
+
+
+def owned(worker: Worker) -> set[str]:
+    """Return the partitions that a worker took last."""
+    found: list[str] = re.findall(r"took partitions (.*)", worker.log.read_text())
+    return set(found[-1].split(", ")) - {"none"} if found else set()
+
+
+def shared_reads(worker: Worker) -> float:
+    found = re.search(r"^millrace_shared_reads (\S+)$", metrics(worker), re.MULTILINE)
+    assert found
+    return float(found[1])
 
 
 def takes(worker: Worker, version: str) -> None:
@@ -98,10 +110,14 @@ def test_a_published_list_changes_the_alerts_of_a_worker_that_runs(
 def test_policies_are_pushed_refused_and_stand_after_a_restart(
     open_bank: Callable[..., Bank], tmp_path: Path
 ) -> None:
-    bank = open_bank(folder(FILES, tmp_path / "policy"))
+    bank = open_bank(folder(FILES, tmp_path / "policy"), partitions_count=2)
     workers = [bank.start_worker(), bank.start_worker()]
-    bank.produce(payments(0, 2, "t1"))
+    for worker in workers:
+        wait_until(lambda w=worker: len(owned(w)) == 1, "each has one of the two partitions")
+    bank.produce([*payments(0, 1, "t1"), *payments(1, 1, "t1", "ben")])
     wait_until(bank.is_decided, "they decide by the policy that they were started with")
+    for worker in workers:
+        wait_until(lambda w=worker: shared_reads(w) > 0, "it has read the other's terminal")
     with KafkaProducer(bootstrap_servers=bank.settings.kafka) as producer:
         bad = b'{"ts_ms": 1751328000000, "files": {"policy.yaml": "name: b\\nnane: c"}}'
         topic = bank.settings.topic_prefix + "policies"

@@ -11,6 +11,7 @@ from functools import partial
 
 from actions.policy_schema import ModelDeclaration
 from features.records import ENCODER
+from online_models.contest import Report
 from online_models.versions import ModelVersion, encode_version
 from streams.committer import Committer
 from streams.emissions import Emission, report_emission
@@ -37,12 +38,14 @@ class TrainerPart:
         *,
         patience_s: float,
         store_patience_ms: int,
+        note_reports: Callable[[Sequence[Report]], None],
         sleep: Callable[[float], None] = time.sleep,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._models = models
         self._store = store
         self._patience_s = patience_s
+        self._note_reports = note_reports
         self._now_s = monotonic_s
         self._committer = Committer(store, store_patience_ms, sleep=sleep)
         self._learner: Learner | None = None
@@ -94,6 +97,8 @@ class TrainerPart:
             self.offset = end_offset
             self._is_dirty = True
         published, points = learner.learn()
+        for found in published:
+            self._note_reports(found.reports)
         reports = [report_emission(report) for found in published for report in found.reports]
         if reports and self._sink is not None:
             # Before the state: what is lost on the way is told once more, byte for byte.
