@@ -16,13 +16,14 @@ from tests.oracle_histories import (
     Slot,
     Store,
     fetch,
+    make_entity,
     make_plan,
     make_rows,
     part,
     transaction,
 )
 from tests.test_histories_foreign import OWNED, Process, of_their_partition
-from tests.test_histories_tiles import ENTITIES, REACH_MS, holds, slots, streams
+from tests.test_histories_tiles import CHANNEL, ENTITIES, REACH_MS, holds, slots, streams
 
 AMOUNT = int(Cell.AMOUNT)
 EVER_MS = 1 << 62
@@ -75,6 +76,45 @@ def test_with_all_parts_read_no_value_is_further_from_the_truth_than_it_says(
         process.commit()
     alone = FeatureEngine(plan, [0, 1, 2])
     alone.load((key, bytes(value)) for key, value in store.items())  # all of it is sound
+
+
+BEFORE = (  # what the policy before kept of a terminal: no channel
+    ENTITIES[0],
+    make_entity("terminal", Cell.TERMINAL_ID, True, AMOUNT),
+)
+
+
+def is_of_amounts(slot: Slot) -> bool:
+    cells = {slot[2], slot.match, *(term[0] for term in slot[5])}
+    return CHANNEL not in cells
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(slots(), min_size=1, max_size=6), st.lists(slots().filter(is_of_amounts), max_size=4),
+    streams(), caps, caps, st.data(),
+)  # fmt: skip
+def test_parts_of_another_policy_are_bounded_or_say_that_they_are_not(
+    asked: list[Slot], before: list[Slot], drawn: Rows, event_cap: int, other_cap: int,
+    data: st.DataObject,
+) -> None:  # fmt: skip
+    """The second process still has the policy before, which keeps less and asks for other tiles."""
+    rows, store = spread(drawn), Store()
+    plan = make_plan(ENTITIES, asked, REACH_MS, event_cap)
+    ours = Process(plan, [0], store, 2)
+    theirs = Process(make_plan(BEFORE, before, REACH_MS, other_cap), [1, 2], store)
+    truth = Oracle(plan).take_all(rows)
+    for row in range(len(rows[0])):
+        if rows[2][row] > 0:
+            theirs.take(part(rows, row, row + 1))
+            continue
+        exchanged = data.draw(st.booleans())
+        if exchanged:
+            exchange(ours, theirs)
+        values, errors, ages_ms = ours.take(part(rows, row, row + 1))
+        sure = (ages_ms[:, 0] == 0.0) & exchanged
+        unsure = np.where(sure, errors[:, 0], np.inf)[:, np.newaxis]
+        holds(plan, Features(values, unsure), truth[:, row : row + 1])
 
 
 SUMS = (Aggregate.COUNT, Aggregate.SUM, Aggregate.MEAN, Aggregate.STD, Aggregate.MIN, Aggregate.MAX)
