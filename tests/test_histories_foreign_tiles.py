@@ -201,6 +201,20 @@ def test_our_own_events_before_the_floor_of_others_stay_certain() -> None:
     assert not errors.any()
 
 
+def test_an_event_that_its_owner_had_dropped_when_it_came_is_uncertain_here_too() -> None:
+    """1 to 4 were dropped there; then comes 2, sent again for all that anybody knows."""
+    plan = over_terminal(Aggregate.COUNT, Aggregate.SUM, event_cap=16)
+    ours, theirs = pair(plan)
+    theirs.take(paid(1, *range(1, 18)))
+    theirs.take(paid(1, 2, customer=7))
+    ours.take(paid(0, 18))
+    exchange(theirs, ours)
+    values, errors, _ = ours.take(paid(0, 19))
+    truth = [19, sum(range(1, 20))]
+    assert (np.abs(values[:, 0] - truth) <= errors[:, 0]).all()
+    assert errors[:, 0].tolist() == [1, 2]
+
+
 def test_no_newest_value_is_certain_where_others_may_have_dropped_a_newer_one() -> None:
     plan = over_terminal(Aggregate.LAST, Aggregate.SEEN, event_cap=16, including_current=False)
     ours, theirs = pair(plan)
