@@ -105,8 +105,8 @@ EXPLAINED = """
 subtracts what leaves it. Each step rounds, and a rounding of a large sum stays when the sum has \
 become small again. Where all payments of a window are 0.00 the book's mean is off by more ulp \
 than can be counted, and still next to nothing: {worst_eur:.1e} EUR is its largest error of all.
-- *{ours}* and *{both}*: Millrace divides the exact integer sum of cents by the count, then by 100 \
-for euros. That rounds twice, which costs at most one ulp; it never adds up.
+- *{ours}* and *{both}*: {own_count:,} values. Millrace divides the exact integer sum of cents \
+once, by a hundred times the count: the only rounding there is.
 - *{tie}*: the payments of one second above.
 
 {sums}
@@ -170,7 +170,8 @@ def _means(means: list[Compared], sums: dict[str, int], ids: Ints, row_count: in
     )
     exact_sums = SUMS_EXACT.format(rows=row_count)
     shown = exact_sums if not any(sums.values()) else SUMS_OFF.format(sums=sums)
-    text += EXPLAINED.format(**reasons, worst_eur=worst, sums=shown)
+    own_count = sum(int(np.isin(item.reasons, (OURS_ROUNDS, BOTH_ROUND)).sum()) for item in means)
+    text += EXPLAINED.format(**reasons, worst_eur=worst, own_count=own_count, sums=shown)
     return text + "".join(_example(item, ids) for item in means)
 
 

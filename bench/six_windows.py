@@ -15,7 +15,7 @@ from features.plan import Plan
 from features.raw import RawRecord
 
 EVENT_CAP = 4_096
-EXPONENT = 2
+EXPONENT = 0  # means in the unit of the amounts that the peers get
 MERCHANT_COUNT = 2_000
 EVENT_ID, CUSTOMER_ID, MERCHANT_ID = "TX{:010d}", "CU{:08d}", "ME{:06d}"
 SENT = (Cell.TS_MS, Cell.EVENT_ID, Cell.CUSTOMER_ID, Cell.MERCHANT_ID, Cell.AMOUNT)

@@ -59,10 +59,11 @@ class Change(NamedTuple):
 class Features(NamedTuple):
     """What a plan's slots say at each row of a batch; both have the shape (slots, rows).
 
-    `values` are in raw units (minor units, micro-degrees, milliseconds), NaN where undefined or
-    where the row is not one of SLOT_KINDS. `errors` bounds how far a value may be from the truth: 0
-    where it is exact, infinite where events that its window needs are not known. `ages_ms` says
-    how old its parts of other processes are: see `ForeignParts.note`; None where none are foreign.
+    `values` are in raw units (minor units, micro-degrees, milliseconds), those of MEAN and STD in
+    that of their SlotField.SCALE; NaN where undefined or where the row is not one of SLOT_KINDS.
+    `errors` bounds how far a value may be from the truth: 0 where it is exact, infinite where
+    events that its window needs are not known. `ages_ms` says how old its parts of other processes
+    are: see `ForeignParts.note`; None where none are foreign.
     """
 
     values: NDArray[np.float64]

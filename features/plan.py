@@ -54,6 +54,7 @@ class SlotField(IntEnum):
     RUN_FROM = 10  # of STREAK and STREAK_AGE: rows [RUN_FROM, RUN_TO) of the terms table
     RUN_TO = 11
     STAGE = 12  # computed after the kept values of all earlier stages
+    SCALE = 13  # of MEAN and STD: so many raw units make one of theirs; 1 for all others
 
 
 class Comparison(IntEnum):

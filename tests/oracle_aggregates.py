@@ -68,8 +68,8 @@ def _holds(value: int, compare: int, constant: int) -> bool:
     }[Comparison(compare)]
 
 
-def aggregate(kind: Aggregate, values: list[int], current: int) -> float:
-    """Return an aggregate by its definition, with exact fractions."""
+def aggregate(kind: Aggregate, values: list[int], current: int, scale: int = 1) -> float:
+    """Return an aggregate by its definition, with exact fractions; MEAN and STD over `scale`."""
     if kind == Aggregate.COUNT:
         return float(len(values))
     if kind == Aggregate.SEEN:
@@ -81,10 +81,10 @@ def aggregate(kind: Aggregate, values: list[int], current: int) -> float:
     if not values:
         return math.nan
     if kind == Aggregate.MEAN:
-        return sum(values) / len(values)
+        return float(Fraction(sum(values), len(values) * scale))
     if kind == Aggregate.STD:
         mean = Fraction(sum(values), len(values))
-        return math.sqrt(sum((v - mean) ** 2 for v in values) / len(values))
+        return math.sqrt(sum((v - mean) ** 2 for v in values) / len(values)) / scale
     pick = {
         Aggregate.MIN: min(values),
         Aggregate.MAX: max(values),

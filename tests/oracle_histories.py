@@ -42,6 +42,7 @@ class Slot(NamedTuple):
     match: int = -1
     run: Where = ()
     stage: int = 0
+    scale: int = 1
 
 
 def make_entity(
@@ -81,6 +82,7 @@ def make_plan(
         terms.extend(term_rows(slot.run))
         row[SlotField.RUN_TO] = len(terms)
         row[SlotField.STAGE] = slot.stage
+        row[SlotField.SCALE] = slot.scale
         rows.append(row)
         texts.append(repr(slot))
     program = Program(
@@ -306,7 +308,7 @@ class Oracle:
             return quantile(values, slot[SlotField.PARAMETER])
         if kind == Aggregate.TOP:
             return top(values, cells[slot[SlotField.MATCH]])
-        return aggregate(kind, values, cells.get(cell, MISSING))
+        return aggregate(kind, values, cells.get(cell, MISSING), slot[SlotField.SCALE])
 
 
 def run_stage(plan: Plan, program: Program, now: Event, values: list[float]) -> Event:

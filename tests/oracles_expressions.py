@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
+from fractions import Fraction
 from typing import Any
 
 Record = dict[str, Any]
@@ -60,23 +61,23 @@ def milliseconds(text: str) -> int:
     return int(text[:-1]) * UNIT_MS[text[-1]]
 
 
-def summary(kind: str, values: list[float]) -> float:
-    """Aggregate raw values in event order, as the contract of the slots defines it."""
+def summary(kind: str, values: list[int], units: int = 1) -> float:
+    """Aggregate values in event order of which so many `units` make one, rounding at the end."""
     count = len(values)
     if kind == "count":
         return count
     if kind == "sum":
-        return sum(values)
+        return sum(values) / units
     if count == 0:
         return NAN
-    mean = sum(values) / count
+    mean = Fraction(sum(values), count)
     return {
-        "mean": mean,
-        "std": math.sqrt(sum((value - mean) ** 2 for value in values) / count),
-        "min": min(values),
-        "max": max(values),
-        "first": values[0],
-        "last": values[-1],
+        "mean": float(mean / units),
+        "std": math.sqrt(sum((value - mean) ** 2 for value in values) / count) / units,
+        "min": min(values) / units,
+        "max": max(values) / units,
+        "first": values[0] / units,
+        "last": values[-1] / units,
     }[kind]
 
 
@@ -301,10 +302,10 @@ class Oracle:
         if aggregate == "trend":
             return trend(timed) / unit(name)
         if aggregate == "zscore":
-            mean, std = summary("mean", values) / unit(name), summary("std", values) / unit(name)
+            mean, std = (summary(kind, values, unit(name)) for kind in ("mean", "std"))
             own = self.walk(options["field"])
             return arithmetic(ast.Div(), own - mean, std)
-        return summary(aggregate, values) / unit(name)
+        return summary(aggregate, values, unit(name))
 
     def meets(self, event: Record, node: ast.expr) -> bool:
         """Return whether a stored event meets a condition on it."""

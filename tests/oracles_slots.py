@@ -182,4 +182,4 @@ def of_values(row: list[int], now: Event, chosen: list[Event], end_ms: int) -> f
         return ewma(timed, row[SlotField.PARAMETER])
     if kind is Aggregate.TREND:
         return trend(timed)
-    return summary(kind.name.lower(), values)
+    return summary(kind.name.lower(), values, row[SlotField.SCALE])

@@ -94,6 +94,7 @@ def _slots(
         draw(st.sampled_from(matches)) if aggregate == Aggregate.TOP else -1,
         draw(_wheres(cells)) if runs else (),
         stage,
+        100 if aggregate in (Aggregate.MEAN, Aggregate.STD) else 1,
     )
 
 

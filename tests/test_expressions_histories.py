@@ -123,6 +123,17 @@ def test_kinds_by_hand(text: str, expected: float) -> None:
     assert_same(value(text, OTHERS, record), expected, text)
 
 
+def test_a_mean_of_money_is_rounded_once() -> None:
+    """7,747 cents in five payments: 1,549.4 cents over 100 would be 15.494000000000002."""
+    cents = [1_549, 1_549, 1_549, 1_550, 1_550]
+    past = [event(i, 1, amount=amount) for i, amount in enumerate(cents)]
+    found = value("customer.mean(amount, '30d', including_current=False)", past)
+    assert found == 15.494 != sum(cents) / 5 / 100
+    # Deviations of 0.4 and 0.6 cents: sqrt((3 * 0.16 + 2 * 0.36) / 5) is sqrt(0.24).
+    found = value("customer.std(amount, '30d', including_current=False)", past)
+    assert found == pytest.approx(math.sqrt(0.24) / 100, rel=1e-15)
+
+
 def test_an_interaction_is_current_in_its_own_history_alone() -> None:
     now = other("interaction", 9, 0, type="login", channel="app")
     assert value("customer.count('30d', of=interaction)", OTHERS, now) == 4

@@ -19,6 +19,7 @@ from features.status import Status, output_statuses, slot_divisors, slot_statuse
 NAN, INF = math.nan, math.inf
 COUNT_1H, COUNT_7D = "card.count('1h')", "card.count('7d')"
 MEAN = "customer.mean(amount, '1d')"
+TOTAL = "customer.sum(amount, '1d')"
 
 
 def plan_of(*texts: str) -> Plan:
@@ -77,8 +78,9 @@ def column(*values: float) -> NDArray[np.float64]:
         (COUNT_1H, {COUNT_1H: 3.0}, {}, Status.EXACT, 0.0),
         (COUNT_1H, {COUNT_1H: 3.0}, {COUNT_7D: INF}, Status.EXACT, 0.0),
         (COUNT_1H, {COUNT_1H: 3.0}, {COUNT_1H: 2.0}, Status.APPROXIMATE, 2.0),
-        # 250 minor units off are 2.5 major ones.
-        (MEAN, {MEAN: 400.0}, {MEAN: 250.0}, Status.APPROXIMATE, 2.5),
+        # 250 minor units off are 2.5 major ones; a mean is in major ones already.
+        (TOTAL, {TOTAL: 400.0}, {TOTAL: 250.0}, Status.APPROXIMATE, 2.5),
+        (MEAN, {MEAN: 4.0}, {MEAN: 2.5}, Status.APPROXIMATE, 2.5),
         (MEAN, {}, {}, Status.ABSENT, 0.0),
         # Undefined over what is left of the window: nobody knows whether it was empty.
         (MEAN, {}, {MEAN: INF}, Status.APPROXIMATE, INF),
@@ -150,7 +152,11 @@ def test_a_part_from_elsewhere_makes_a_value_stale_unless_it_is_worse() -> None:
 
 
 def test_slots_are_known_in_the_unit_of_expressions() -> None:
-    plan = plan_of(f"{MEAN} > 3", COUNT_1H)
+    plan = plan_of(f"{MEAN} > 3", TOTAL, COUNT_1H)
     divisors = slot_divisors(plan.before_models, plan.after_models)
     by_text = {plan.slot_texts[slot]: divisor for slot, divisor in divisors.items()}
-    assert by_text == {'customer.mean(amount, "1d")': 100.0, 'card.count("1h")': 1.0}
+    assert by_text == {
+        'customer.mean(amount, "1d")': 1.0,  # the slot divides by cents and count at once
+        'customer.sum(amount, "1d")': 100.0,
+        'card.count("1h")': 1.0,
+    }

@@ -231,3 +231,12 @@ def test_parameters_that_make_no_sense_are_refused() -> None:
     for message, slot in wrong.items():
         with pytest.raises(ValueError, match=message):
             FeatureEngine(make_plan(ENTITIES, [slot]), [0])
+
+
+def test_means_of_one_cell_have_one_scale() -> None:
+    cents, raw = of(Aggregate.MEAN)._replace(scale=100), of(Aggregate.STD)
+    with pytest.raises(ValueError, match="expected a scale of 100, got 1"):
+        FeatureEngine(make_plan(ENTITIES, [cents, raw]), [0])
+    for wrong in (of(Aggregate.SUM)._replace(scale=100), of(Aggregate.MEAN)._replace(scale=0)):
+        with pytest.raises(ValueError, match="expected a scale of 1, got"):
+            FeatureEngine(make_plan(ENTITIES, [wrong]), [0])

@@ -60,6 +60,7 @@ def slots(draw: st.DrawFn) -> Slot:
         draw(st.booleans()),
         parameter,
         CHANNEL if aggregate == Aggregate.TOP else -1,
+        scale=100 if aggregate in (Aggregate.MEAN, Aggregate.STD) else 1,
     )
 
 

@@ -116,7 +116,8 @@ LIMITS = """\
     where a window reaches back to events that were dropped before a policy asked for the value.
 - An event that is sent again after it was dropped stays within the bound. With another time than
   at first it can't be told from a new one.
-- Values are float64. Sums of money are exact integers before they are scaled.
+- Values are float64. Sums of money are exact integers before they are scaled, and a mean divides
+  such a sum once, by the count and the scale together: it is the float64 next to the truth.
 - Of equally frequent values `top` takes the one used most recently. Events of one time have the
   order of a hash of their id, which does not depend on how they arrived.
 - A kept number is rounded to 0.000001, half to even; beyond ±{kept_max} it is absent. Durations

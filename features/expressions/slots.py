@@ -30,6 +30,7 @@ class Request(NamedTuple):
     parameter: int = 0
     match: int = -1
     run: Clauses = ALWAYS
+    scale: int = 1
 
     def cells(self) -> set[int]:
         """Return the cells that the history must keep for this."""
@@ -106,6 +107,7 @@ class SlotTable:
             row[SlotField.MATCH] = request.match
             row[SlotField.RUN_FROM], row[SlotField.RUN_TO] = place(request.run)
             row[SlotField.STAGE] = stage
+            row[SlotField.SCALE] = request.scale
         return slots, np.array(rows, dtype=np.int64).reshape(len(rows), len(TermField))
 
     def texts(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from features.expressions.slots import Request, SlotTable
 from features.expressions.types import Type
 from features.expressions.value import Value
 from features.kernels.opcodes import Opcode
+from features.plan import Aggregate
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class Workspace:
     def slot(self, request: Request, field: Field | None = None) -> int:
         """Return the node of a slot's value, in the unit of `field` where one is given."""
         divisor = 1 if field is None else scale(field, self.declarations.currency_exponent)
+        if request.aggregate in (Aggregate.MEAN, Aggregate.STD):
+            request, divisor = request._replace(scale=divisor), 1
         row = self.slots.slot(request)
         return self.graph.add(Node(Opcode.SLOT, rows=(row,), floats=(float(divisor),)))
 

@@ -13,7 +13,7 @@ from features.kernels.intervals import (
     sum_interval,
 )
 from features.kernels.jit import part
-from features.kernels.layout import Layout, MemberField, Scratch, Table
+from features.kernels.layout import FamilyField, Layout, MemberField, Scratch, Table
 from features.kernels.moments import standard_deviation
 from features.kernels.tiles import CERTAIN, UNCERTAIN, GuessField, PartField
 from features.plan import Aggregate
@@ -22,8 +22,11 @@ _WORD = 2.0**64
 
 
 @part
-def _exact(aggregate: int, sums: Table) -> float:
-    """Return an aggregate of events that are all certain, as it is without tiles."""
+def _exact(aggregate: int, sums: Table, scale: int) -> float:
+    """Return an aggregate of events that are all certain, as it is without tiles.
+
+    MEAN and STD are divided by `scale` too.
+    """
     count, total = sums[PartField.COUNT], sums[PartField.SUM]
     if aggregate == Aggregate.COUNT:
         return float(count)
@@ -32,10 +35,10 @@ def _exact(aggregate: int, sums: Table) -> float:
     if count == 0:
         return np.nan
     if aggregate == Aggregate.MEAN:
-        return float(total / np.float64(count))
+        return float(total / np.float64(count * scale))
     if aggregate == Aggregate.STD:
         high, low = sums[PartField.SQUARES], sums[PartField.LOW_SQUARES]
-        return float(standard_deviation(count, total, high, low))
+        return float(standard_deviation(count, total, high, low, scale))
     return float(sums[PartField.LEAST if aggregate == Aggregate.MIN else PartField.MOST])
 
 
@@ -84,19 +87,22 @@ def _guess(aggregate: int, parts: Table, guess: NDArray[np.float64]) -> float:
 
 @part
 def answer_sums(
-    layout: Layout, scratch: Scratch, member: int, row: int, slot_values: NDArray[np.float64],
-    errors: NDArray[np.float64],
+    layout: Layout, scratch: Scratch, family: int, member: int, row: int,
+    slot_values: NDArray[np.float64], errors: NDArray[np.float64],
 ) -> None:  # fmt: skip
     """Fill a slot of sums or extremes from `scratch.parts`, and its error."""
     output = layout.members[member, MemberField.OUTPUT]
     aggregate = layout.members[member, MemberField.AGGREGATE]
+    scale = layout.families[family, FamilyField.SCALE]
     if scratch.parts[UNCERTAIN, PartField.INSIDE_MAX] == 0:
-        slot_values[output, row] = _exact(aggregate, scratch.parts[CERTAIN])
+        slot_values[output, row] = _exact(aggregate, scratch.parts[CERTAIN], scale)
         errors[output, row] = 0.0
         return
     low, high = _interval(aggregate, scratch.parts)
     if high < np.inf:
         value = min(max(_guess(aggregate, scratch.parts, scratch.guess), low), high)
+        if aggregate == Aggregate.MEAN or aggregate == Aggregate.STD:
+            value, low, high = value / scale, low / scale, high / scale
         slot_values[output, row] = value
         errors[output, row] = max(value - low, high - value)
     else:

@@ -179,7 +179,7 @@ def _answer_tiles(
     tiles = state.histories[history, HistoryField.TILES]
     number = layout.members[member, MemberField.SERIES]
     add_overlaps(layout, state, scratch, tiles, number, edge_ms, end_ms)
-    answer_sums(layout, scratch, member, row, slot_values, errors)
+    answer_sums(layout, scratch, family, member, row, slot_values, errors)
 
 
 @inlined

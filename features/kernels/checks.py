@@ -9,6 +9,7 @@ from features.plan import Aggregate, Entity, Plan, Program, SlotField
 _REMEMBERED = (Kind.TRANSACTION, Kind.LABEL, Kind.INTERACTION, Kind.OUTCOME, Kind.CONTACT)
 _KEPT_MAX = 62  # the highest cell that fits the bitmaps of kept cells
 _LEAD = (int(Cell.TS_MS), int(Cell.EVENT_ID), int(Cell.LABEL))
+_SCALED = (Aggregate.MEAN, Aggregate.STD)
 _WITHOUT_VALUE = (Aggregate.COUNT, Aggregate.SINCE, Aggregate.STREAK, Aggregate.STREAK_AGE)
 
 
@@ -35,6 +36,7 @@ def check(plan: Plan) -> None:
             _check_slot(plan, slot, row)
         except ValueError as error:
             raise ValueError(f"slot `{plan.slot_texts[slot]}`: {error}") from None
+    _check_scales(plan)
 
 
 def _check_entity(plan: Plan, entity: Entity) -> None:
@@ -81,6 +83,19 @@ def _check_slot(plan: Plan, slot: int, row: list[int]) -> None:
     if early:
         names = ", ".join(_cell_name(plan, cell) for cell in early)
         raise ValueError(f"expected a stage after those of {names}, got {row[SlotField.STAGE]}")
+
+
+def _check_scales(plan: Plan) -> None:
+    """Raise ValueError unless all means and deviations of a cell have one scale, the others 1."""
+    scales: dict[int, int] = {}
+    for slot, row in enumerate(plan.slots.tolist()):
+        scale, cell = row[SlotField.SCALE], row[SlotField.VALUE]
+        expected = 1
+        if row[SlotField.AGGREGATE] in _SCALED:
+            expected = scales.setdefault(cell, max(scale, 1))
+        if scale != expected:
+            text = plan.slot_texts[slot]
+            raise ValueError(f"slot `{text}`: expected a scale of {expected}, got {scale}")
 
 
 def _stages_of_values(plan: Plan) -> list[int | None]:

@@ -181,6 +181,7 @@ def _compile_entity(
                 len(windows) + len(own_windows),
                 sum(_WANTED.get(kind, 0) for kind in kinds),
                 any(Cell.LABEL in cells_read(plan, s) for s in group),
+                max((int(plan.slots[s, SlotField.SCALE]) for s in group), default=1),
             ]
         )
         terms.extend(list(row) for row in (*family.ranges, *family.run))

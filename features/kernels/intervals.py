@@ -106,11 +106,11 @@ def std_interval(parts: Table) -> tuple[float, float]:
     is the lowest, and that of all of them the highest.
     """
     certain, uncertain = parts[CERTAIN], parts[UNCERTAIN]
-    count = certain[PartField.COUNT]
+    count, scale = certain[PartField.COUNT], int(np.int64(1))
     high_word, low_word = certain[PartField.SQUARES], certain[PartField.LOW_SQUARES]
     low = 0.0
     if count > 0:
-        own = standard_deviation(count, certain[PartField.SUM], high_word, low_word)
+        own = standard_deviation(count, certain[PartField.SUM], high_word, low_word, scale)
         low = own * math.sqrt(count / np.float64(count + uncertain[PartField.INSIDE_MAX]))
     high_word, low_word = add_sums(
         high_word, low_word, uncertain[PartField.SQUARES], uncertain[PartField.LOW_SQUARES]
@@ -118,7 +118,7 @@ def std_interval(parts: Table) -> tuple[float, float]:
     every = count + uncertain[PartField.COUNT]
     total = certain[PartField.SUM] + uncertain[PartField.SUM]
     fewest = max(count + uncertain[PartField.INSIDE_MIN], 1)
-    high = standard_deviation(every, total, high_word, low_word) * math.sqrt(
+    high = standard_deviation(every, total, high_word, low_word, scale) * math.sqrt(
         every / np.float64(fewest)
     )
     # No values deviate by more than half of what lies between the extremes (Popoviciu 1935).

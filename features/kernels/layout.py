@@ -70,6 +70,7 @@ class FamilyField(IntEnum):
     WINDOW_TO = 14
     WANTS = 15  # bits of `Want`
     READS_LABEL = 16
+    SCALE = 17  # of MEAN and STD: what they are divided by together with the count
 
 
 class Method(IntEnum):

@@ -65,23 +65,24 @@ def subtract_square(high: int, low: int, value: int) -> tuple[int, int]:
 
 
 @inlined
-def standard_deviation(count: int, total: int, high: int, low: int) -> float:
-    """Return the population standard deviation from count, sum and sum of squares.
+def standard_deviation(count: int, total: int, high: int, low: int, scale: int) -> float:
+    """Return the population standard deviation from count, sum and sum of squares, over `scale`.
 
-    sqrt(count * squares - total ** 2) / count, the difference formed exactly: no cancellation.
+    sqrt(count * squares - total ** 2) / (count * scale), the difference formed exactly: no
+    cancellation.
     """
     if count == 0:
         return np.nan
     squares = float(np.uint64(high)) * _WORD + float(np.uint64(low))
     if count * squares < 9e18 and -_EXACT_ROOT <= total <= _EXACT_ROOT:
-        return math.sqrt(float(count * low - total * total)) / count
+        return math.sqrt(float(count * low - total * total)) / (count * scale)
     if count * squares > _EXACT_MAX:
         mean = total / count
-        return math.sqrt(max(squares / count - mean * mean, 0.0))
+        return math.sqrt(max(squares / count - mean * mean, 0.0)) / scale
     scaled_high, scaled_low = _product(np.uint64(low), np.uint64(count))
     scaled_high += np.uint64(high) * np.uint64(count)
     size = np.uint64(abs(total))
     total_high, total_low = _product(size, size)
     borrow = np.uint64(scaled_low < total_low)
     difference = float(scaled_high - total_high - borrow) * _WORD + float(scaled_low - total_low)
-    return math.sqrt(difference) / count
+    return math.sqrt(difference) / (count * scale)

@@ -190,7 +190,7 @@ def read_sums(
 ) -> None:
     """Fill the slots of a family of sums that is up to date."""
     queue = words + FamilyState.EXTREMES
-    wants = families[family, FamilyField.WANTS]
+    wants, scale = families[family, FamilyField.WANTS], families[family, FamilyField.SCALE]
     largest, smallest, most, least = 0, 0, 0, 0
     at = words + SUMS_AT
     for window in range(
@@ -207,7 +207,7 @@ def read_sums(
                 least = -extremes.value_of(pool, other, smallest)
         fill_sums(
             windows, window, pool[at], pool[at + 1], pool[at + 2], pool[at + 3], least, most,
-            row, slot_values,
+            scale, row, slot_values,
         )  # fmt: skip
         at += SUM_WORDS
 

@@ -27,10 +27,15 @@ def fill_sums(
     low_squares: int,
     least: int,
     most: int,
+    scale: int,
     row: int,
     slot_values: NDArray[np.float64],
 ) -> None:
-    """Fill the slots of one window from its exact sums; what has no value is left undefined."""
+    """Fill the slots of one window from its exact sums; what has no value is left undefined.
+
+    Means and deviations are divided once, by `scale` too: a mean is the float64 nearest to the
+    truth as long as its sum is below 2 ** 53.
+    """
     if windows[span, WindowField.COUNT] >= 0:
         slot_values[windows[span, WindowField.COUNT], row] = count
     if windows[span, WindowField.SUM] >= 0:
@@ -38,9 +43,9 @@ def fill_sums(
     if count == 0:
         return
     if windows[span, WindowField.MEAN] >= 0:
-        slot_values[windows[span, WindowField.MEAN], row] = total / np.float64(count)
+        slot_values[windows[span, WindowField.MEAN], row] = total / np.float64(count * scale)
     if windows[span, WindowField.STD] >= 0:
-        value = standard_deviation(count, total, squares, low_squares)
+        value = standard_deviation(count, total, squares, low_squares, scale)
         slot_values[windows[span, WindowField.STD], row] = value
     if windows[span, WindowField.MIN] >= 0:
         slot_values[windows[span, WindowField.MIN], row] = least
@@ -55,7 +60,7 @@ def sweep_sums(
     slot_values: NDArray[np.float64],
 ) -> None:  # fmt: skip
     """Fill the slots of a family of sums; `skip` is the event that does not count, or -1."""
-    wants = families[family, FamilyField.WANTS]
+    wants, scale = families[family, FamilyField.WANTS], families[family, FamilyField.SCALE]
     column = families[family, FamilyField.VALUE_COLUMN]
     term_from, term_to = (
         families[family, FamilyField.TERM_FROM],
@@ -89,6 +94,6 @@ def sweep_sums(
                 count, total = count - less, total - sum_less
         high = low
         fill_sums(
-            windows, window, count, total, squares, low_squares, smallest, largest, row,
+            windows, window, count, total, squares, low_squares, smallest, largest, scale, row,
             slot_values,
         )  # fmt: skip

@@ -356,8 +356,8 @@ def walk(
 def evaluate(program: Program, cells: Cells, slot_values: Floats, externals: Floats) -> Floats:
     """Return every output of a program for every record of a batch, float64 (outputs, n).
 
-    `cells` is int64 (len(Cell), n); `slot_values` float64 (slots, n) in raw units (minor units,
-    micro-degrees, milliseconds); `externals` float64 (len(plan.externals), n), money in minor
+    `cells` is int64 (len(Cell), n); `slot_values` float64 (slots, n) as the histories give them
+    (see features.histories.Features); `externals` float64 (len(plan.externals), n), money in minor
     units. A value that is undefined or not finite is NaN. The result is a new array. Raises
     ValueError where the inputs disagree in length or lack a row that the program reads.
     """
