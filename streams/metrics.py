@@ -90,6 +90,10 @@ class Metrics:
         self._policy = Gauge(
             "millrace_policy", "1 for the policy that decides.", ["policy", "version"], **own
         )
+        self._add_models(own)
+        self._emitted = {name: self.emissions.labels(name) for name in ("alerts", "training")}
+
+    def _add_models(self, own: Any) -> None:
         contestant = ["model", "contestant"]
         self.drift = Counter(
             "millrace_drift", "Alarms of drift.", ["model", "what", "response"], **own
@@ -103,7 +107,6 @@ class Metrics:
             name: Gauge(f"millrace_model_{name}", f"{doc}, by the last report.", contestant, **own)
             for name, doc in _MEASURES.items()
         }
-        self._emitted = {name: self.emissions.labels(name) for name in ("alerts", "training")}
 
     def note_policy(self, policy: Policy) -> None:
         """Show which policy decides now."""

@@ -61,10 +61,27 @@ LARGE = """
     when: customer.sum(amount, "60d") >= 1000 and country in lists.near
     reason: 'more than a thousand, {customer.sum(amount, "60d"):money}'
 """
+BUSY = """
+  - id: busy_terminal
+    risk: amount
+    action: step_up
+    when: terminal.count("7d") >= 3 and terminal.sum(amount, "7d") >= 100
+    reason: '{terminal.count("7d")} payments at this terminal'
+"""
+# Histories of another kind of record, which the other variants do not keep.
+LOGINS = """
+  - id: many_logins
+    risk: access
+    action: step_up
+    when: customer.count("30d", of=interaction) >= 2
+    reason: '{customer.count("30d", of=interaction)} visits'
+"""
 FILES = {"policy.yaml": ENTITIES, "models.yaml": MODEL, "rules.yaml": RULES}
 VARIANTS = {
     "plain": FILES,
     "counted": FILES | {"rules.yaml": RULES + COUNTED},
+    "busy": FILES | {"rules.yaml": RULES + BUSY},
+    "logins": FILES | {"rules.yaml": RULES + LOGINS},
     "large": FILES | {"rules.yaml": RULES + COUNTED + LARGE},
     "no model": {"policy.yaml": ENTITIES, "rules.yaml": RULES + LARGE},
     "challenged": FILES

@@ -154,3 +154,17 @@ def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="max_unread"):
         PartitionedLog(1, max_unread=0)
     assert log.read(5) == []
+
+
+def test_what_was_read_last_can_be_given_back_until_its_position_was_told() -> None:
+    log = PartitionedLog(1)
+    log.append("payments", ["CU1"] * 5, [b"%d" % n for n in range(5)])
+    assert [r.value for r in log.read(2)] == [b"0", b"1"]
+    assert log.position() == {("payments", 0): 2}
+    assert [r.value for r in log.read(3)] == [b"2", b"3", b"4"]
+    log.give_back(2)
+    assert log.position() == {("payments", 0): 3}
+    with pytest.raises(ValueError, match="expected at most 0 records to give back, got 1"):
+        log.give_back(1)
+    assert [r.value for r in log.read(9)] == [b"3", b"4"]
+    assert log.position() == {("payments", 0): 5}

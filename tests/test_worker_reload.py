@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 from click.testing import CliRunner, Result
 from kafka import KafkaProducer
-from reload_policies import FILES, VARIANTS, policy
+from reload_policies import VARIANTS, policy
 from strategies_streams import HOUR_MS, START_MS, transaction
 from worker_runs import Bank, Records, Worker, wait_until
 
@@ -110,11 +110,11 @@ def test_a_published_list_changes_the_alerts_of_a_worker_that_runs(
 def test_policies_are_pushed_refused_and_stand_after_a_restart(
     open_bank: Callable[..., Bank], tmp_path: Path
 ) -> None:
-    bank = open_bank(folder(FILES, tmp_path / "policy"), partitions_count=2)
+    bank = open_bank(folder(VARIANTS["busy"], tmp_path / "policy"), partitions_count=2)
     workers = [bank.start_worker(), bank.start_worker()]
     for worker in workers:
         wait_until(lambda w=worker: len(owned(w)) == 1, "each has one of the two partitions")
-    bank.produce([*payments(0, 1, "t1"), *payments(1, 1, "t1", "ben")])
+    bank.produce([*payments(0, 1, "t1"), *payments(1, 1, "t1", "dora")])
     wait_until(bank.is_decided, "they decide by the policy that they were started with")
     for worker in workers:
         wait_until(lambda w=worker: shared_reads(w) > 0, "it has read the other's terminal")
@@ -137,7 +137,7 @@ def test_policies_are_pushed_refused_and_stand_after_a_restart(
     bank.start_worker()
     bank.produce(payments(3, 1, "t1"))
     wait_until(bank.is_decided, "a worker that starts later decides by it too")
-    first = policy("plain").version
+    first = policy("busy").version
     assert alerts(bank) == {"e0": first, "e1": first, "e2": version, "e3": version}
     letters = [msgspec.json.decode(v, type=DeadLetter) for v in bank.lines()["dead-letters"]]
     assert len(letters) == len(workers)  # each worker tells, in the same bytes

@@ -60,14 +60,14 @@ class PolicyChanges:
         before = self.policy
         loop = asyncio.get_running_loop()
         letters = await loop.run_in_executor(None, self._judge, raws)
-        if letters and is_new:
-            await self._deciders.refuse(letters)
         policy = self.policy
         if policy.version != before.version:
             await loop.run_in_executor(None, warm_up, policy)
             await self._deciders.change_policy(policy)
             self._metrics.note_policy(policy)
             logger.info("policy %s, version %s, decides from now on", policy.name, policy.version)
+        if letters and is_new:
+            await self._deciders.refuse(letters)
 
     def _judge(self, raws: Sequence[RawRecord]) -> list[Emission]:
         letters = []

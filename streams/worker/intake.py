@@ -20,6 +20,7 @@ from streams.foreign import ForeignState
 from streams.metrics import Metrics
 from streams.residency import Resident
 from streams.settings import Settings
+from streams.sinks import SinkError
 from streams.store import FencedError
 from streams.topics import TRAINING, input_topics
 from streams.worker.arrival import by_arrival, by_place
@@ -249,10 +250,13 @@ class EngineIntake:
         self._have_trainer(partial(self._trainer.change, policy.models))
 
     async def refuse(self, letters: list[Emission]) -> None:
-        """Write dead letters of control records."""
-        sink = await self._producers.plain_sink()
-        await asyncio.get_running_loop().run_in_executor(None, sink.write, letters)
-        self._metrics.note_emissions(letters)
+        """Write dead letters of control records; where that fails the log has to do."""
+        try:
+            sink = await self._producers.plain_sink()
+            await asyncio.get_running_loop().run_in_executor(None, sink.write, letters)
+            self._metrics.note_emissions(letters)
+        except (KafkaError, SinkError) as error:
+            logger.warning("a dead letter of a control record is not written: %s", error)
 
     async def _deal(self, call: Callable[[], None]) -> None:
         """Have the engine do something between two batches; a fault is that of the next batch."""
