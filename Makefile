@@ -9,6 +9,7 @@ UV_VERSION := 0.13.9
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+CHAOS_ARGS ?= --rounds 110 --seed 1
 # A folder with the Handbook's transactions and features, as Parquet.
 HANDBOOK ?= ../shared/data/handbook
 # make peers PEERS_ARGS="--flink-python PATH" asks Flink too.
@@ -22,8 +23,8 @@ PIP_INSTALL := $(PYTHON_IN_VENV) -m pip install --disable-pip-version-check $(if
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format bench handbook handbook-models peers curves streaming lock \
-  clean
+.PHONY: help setup demo test lint format bench chaos handbook handbook-models peers curves streaming \
+  lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +58,12 @@ bench: $(STAMP) ## the benchmarks
 	$(PYTHON_IN_VENV) -m pytest bench --benchmark-only --benchmark-json=bench/results/latest.json \
 	  $(BENCH_ARGS)
 	$(PYTHON_IN_VENV) -m bench.table bench/results/latest.json > docs/benchmarks.md
+
+chaos: $(STAMP) ## faults on a real Kafka and Redis, everything checked after each of them
+	$(PYTHON_IN_VENV) -m bench.chaos $(CHAOS_ARGS) --out bench/results/chaos.json
+	$(PYTHON_IN_VENV) -m bench.chaos --mutants --out bench/results/chaos_mutants.json
+	$(PYTHON_IN_VENV) -m bench.chaos.page bench/results/chaos.json \
+	  bench/results/chaos_mutants.json > docs/chaos.md
 
 handbook: $(STAMP) ## the Fraud Detection Handbook's features against ours, bit by bit
 	$(PYTHON_IN_VENV) -m bench.handbook_page $(HANDBOOK) > docs/handbook_equality.md

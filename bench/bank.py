@@ -78,8 +78,14 @@ class Worker:
     def says(self, text: str) -> bool:
         """Whether the log holds a text; fail where the worker has ended without being told to."""
         if not self.is_running:
-            raise RunError(self.log.read_text())
+            raise RunError(self.last_words())
         return text in self.log.read_text()
+
+    def last_words(self) -> str:
+        """Return how the worker ended and why, and then its whole log."""
+        log = self.log.read_text()
+        end = log.splitlines()[-1:]
+        return f"a worker ended, code {self.process.poll()}: {''.join(end)}\n{log}"
 
     def took(self) -> list[set[int]]:
         """Return the partitions of each of its assignments so far, as its log tells them."""
@@ -190,7 +196,7 @@ class Bank:
     def is_decided(self) -> bool:
         """Whether everything that was put in is decided and stored; fail where no worker runs."""
         if not self.running():
-            raise RunError(self.workers[-1].log.read_text())
+            raise RunError(self.workers[-1].last_words())
         return self.decided() == self.ends
 
     def is_shared_out(self) -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 from bench.chaos.faults import FAULTS
 from bench.chaos.ledger import Ledger, WrongError
+from bench.chaos.mutants import MUTANTS
 from bench.chaos.page import page
 from bench.chaos.proxy import CommitCutter, is_commit
 from bench.chaos.rounds import BANKS, BLOCK_COUNT, Chaos, Plan, plans
@@ -201,8 +202,13 @@ def test_only_checkpoints_are_cut() -> None:
 
 
 def test_the_committed_page_is_that_of_the_committed_results() -> None:
-    results = json.loads((ROOT / "bench/results/chaos.json").read_text(encoding="utf-8"))
-    assert (ROOT / "docs/chaos.md").read_text(encoding="utf-8") == page(results)
+    results, mutants = (
+        json.loads((ROOT / "bench/results" / name).read_text(encoding="utf-8"))
+        for name in ("chaos.json", "chaos_mutants.json")
+    )
+    assert (ROOT / "docs/chaos.md").read_text(encoding="utf-8") == page(results, mutants)
     assert results["fault"] is None
     assert len(results["rounds"]) >= 100
     assert {row["fault"] for row in results["rounds"]} == set(FAULTS)
+    assert {mutant["name"] for mutant in mutants["mutants"]} == set(MUTANTS)
+    assert all(mutant["by"] for mutant in mutants["mutants"])

@@ -1,10 +1,12 @@
 """Plays rounds of faults and says what came of them.
 
-    python -m bench.chaos [--rounds N] [--seed S] [--mutants] --out bench/results/chaos.json
-    python -m bench.chaos.page bench/results/chaos.json > docs/chaos.md
+    python -m bench.chaos [--rounds N] [--seed S] --out bench/results/chaos.json
+    python -m bench.chaos --mutants --out bench/results/chaos_mutants.json
+    python -m bench.chaos.page bench/results/chaos.json bench/results/chaos_mutants.json
     python -m bench.chaos --seed S --round K      one round alone, on the same records
 
-The exit code is 1 where something was lost, decided twice or came out other than it had to.
+The exit code is 1 where something was lost, decided twice or came out other than it had to; with
+`--mutants`, where that was not noticed.
 """
 
 import argparse
@@ -26,7 +28,8 @@ from bench.machine import machine_facts
 from streams.policy_files import read_policy
 from streams.worker.warming import warm_up
 
-MUTANT_ROUNDS_COUNT = BLOCK_COUNT * len(BANKS)
+MUTANT_BANKS = ("local entities",)
+MUTANT_ROUNDS_COUNT = 2 * BLOCK_COUNT
 PACKAGES = ("aiokafka", "faust-streaming", "redis", "kafka-python")
 
 
@@ -35,29 +38,33 @@ def main(arguments: Sequence[str]) -> int:
     options = _options(arguments)
     warm_up(read_policy())
     results: dict[str, Any] = machine_facts(PACKAGES) | {"seed": options.seed}
-    chosen = [
-        plan
-        for plan in islice(plans(options.seed, options.banks or tuple(BANKS)), options.rounds)
-        if options.round in (None, plan.number)
-    ]
-    results |= _played(chosen, options, options.mutant)
-    _write(options.out, results)
     if options.mutants:
-        results["mutants"] = [_noticed(name, options) for name in MUTANTS]
-        _write(options.out, results)
-    return int(results["fault"] is not None)
+        results["mutants"] = [_noticed(name, options.seed) for name in MUTANTS]
+        is_bad = any(mutant["noticed_round"] is None for mutant in results["mutants"])
+    else:
+        chosen = [
+            plan
+            for plan in islice(plans(options.seed, options.banks or tuple(BANKS)), options.rounds)
+            if options.round in (None, plan.number)
+        ]
+        is_alone = options.round is not None
+        results |= _played(chosen, options.seed, options.mutant, alone=is_alone)
+        is_bad = results["fault"] is not None
+    if options.out:
+        options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    return int(is_bad)
 
 
 def _played(
-    chosen: Sequence[Plan], options: argparse.Namespace, mutant: str | None
+    chosen: Sequence[Plan], seed: int, mutant: str | None, *, alone: bool = False
 ) -> dict[str, Any]:
     """Play rounds until one goes wrong; return what came of them."""
     rows: list[dict[str, Any]] = []
     fault = None
     program = ("-m", "bench.chaos.mutants", mutant) if mutant else MILLRACE
-    with closing(Servers()) as servers, closing(Chaos(servers, options.seed, program)) as chaos:
+    with closing(Servers()) as servers, closing(Chaos(servers, seed, program)) as chaos:
         try:
-            for row in chaos.play(chosen, alone=options.round is not None):
+            for row in chaos.play(chosen, alone=alone):
                 rows.append(row)
                 print(json.dumps(row), file=sys.stderr, flush=True)
         except WrongError as error:
@@ -66,15 +73,16 @@ def _played(
         return {"rounds": rows, "banks": _of_banks(chaos), "fault": fault}
 
 
-def _noticed(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Return in which round a mutant is noticed, and how: each fault is made on each bank."""
-    chosen = list(islice(plans(options.seed), MUTANT_ROUNDS_COUNT))
-    found = _played(chosen, options, name)
+def _noticed(name: str, seed: int) -> dict[str, Any]:
+    """Return after how many rounds a mutant is noticed, and how."""
+    chosen = list(islice(plans(seed, MUTANT_BANKS), MUTANT_ROUNDS_COUNT))
+    found = _played(chosen, seed, name)
     noticed = found["fault"] is not None
     return {
         "name": name,
         "noticed_round": len(found["rounds"]) if noticed else None,
         "rounds_count": len(chosen),
+        "fault": chosen[len(found["rounds"])].fault if noticed else None,
         "by": found["fault"],
     }
 
@@ -90,11 +98,6 @@ def _of_banks(chaos: Chaos) -> dict[str, Any]:
     }
 
 
-def _write(path: Path | None, results: dict[str, Any]) -> None:
-    if path is not None:
-        path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-
-
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.chaos")
     parser.add_argument("--rounds", type=int, default=100)
@@ -102,7 +105,9 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--round", type=int)
     parser.add_argument("--banks", nargs="*", choices=tuple(BANKS))
     parser.add_argument("--mutant", choices=tuple(MUTANTS), help="with workers that lack a guard")
-    parser.add_argument("--mutants", action="store_true", help="then all of these, one by one")
+    parser.add_argument(
+        "--mutants", action="store_true", help="all of these, one by one, until each is noticed"
+    )
     parser.add_argument("--out", type=Path)
     return parser.parse_args(arguments)
 

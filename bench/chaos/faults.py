@@ -13,6 +13,7 @@ from bench.chaos.servers import Servers
 AWAY_MAX_S = 2.0
 LEAVE_MAX_S = 30.0
 JOINED_MAX_S = 90.0
+STARTED_MAX_S, LOOK_S = 5.0, 0.002
 
 
 @dataclass
@@ -28,6 +29,7 @@ class Site:
     draw: random.Random
     ended: set[Worker] = field(default_factory=set)  # those that were to end
     notes: dict[str, Any] = field(default_factory=dict)
+    decided: dict[int, int] = field(default_factory=dict)  # before the first record of the round
     began_s: float = 0.0
     moved: set[int] = field(default_factory=set)
 
@@ -55,7 +57,7 @@ class Site:
         code = worker.ends(LEAVE_MAX_S)
         self.notes["leaving_s"] = round(time.monotonic() - started_s, 2)
         if code != 0:
-            raise RunError(f"told to leave, it ended with {code}: {worker.log.read_text()}")
+            raise RunError(f"told to leave, {worker.last_words()}")
 
 
 def kill_worker(site: Site) -> None:
@@ -177,6 +179,10 @@ def leave_without_redis(site: Site) -> None:
 def kill_without_kafka(site: Site) -> None:
     """The broker stands still, and a worker whose output it has not acknowledged is killed."""
     worker = site.victim()
+    # In the middle of the work: all records are there, and the first of them are decided.
+    deadline_s = time.monotonic() + STARTED_MAX_S
+    while site.bank.decided() == site.decided and time.monotonic() < deadline_s:
+        time.sleep(LOOK_S)
     site.servers.freeze_kafka()
     try:
         time.sleep(site.draw.uniform(0.1, 0.6))

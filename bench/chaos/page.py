@@ -1,6 +1,6 @@
 """Turns the results of the rounds into the committed page.
 
-python -m bench.chaos.page bench/results/chaos.json > docs/chaos.md
+python -m bench.chaos.page bench/results/chaos.json bench/results/chaos_mutants.json > docs/chaos.md
 """
 
 import json
@@ -16,6 +16,7 @@ from bench.chaos.rounds import BANKS
 from bench.table import machine_lines
 
 Results = Mapping[str, Any]
+BY_LENGTH = 160  # characters of what a check said
 INTRODUCTION = """\
 # Faults, made on purpose
 
@@ -27,8 +28,7 @@ an embedded engine that was fed the same records and that nothing disturbed. The
 and moments; what exactly a moment hits is chance.
 
 ```sh
-make chaos  # plays the rounds, then writes this page, which is the same as
-python -m bench.chaos.page bench/results/chaos.json > docs/chaos.md
+make chaos  # plays the rounds, then writes this page
 python -m bench.chaos --seed {seed} --round 7  # one round alone, on the same records
 ```
 """
@@ -50,8 +50,8 @@ CHECKS = """\
 Row = tuple[str, ...]
 
 
-def page(results: Results) -> str:
-    """Return the page as Markdown."""
+def page(results: Results, mutants: Results) -> str:
+    """Return the page as Markdown: of the rounds, and of those with mutated workers."""
     rounds = results["rounds"]
     sections = [
         INTRODUCTION.format(seed=results["seed"]),
@@ -60,9 +60,9 @@ def page(results: Results) -> str:
         _table(FAULT_HEAD, [_fault_row(name, rounds) for name in FAULTS]),
         CHECKS,
         _table(BANK_HEAD, [_bank_row(name, results) for name in BANKS if name in results["banks"]]),
+        MUTANT_TEXT,
+        _table(MUTANT_HEAD, [_mutant_row(mutant) for mutant in mutants["mutants"]]),
     ]
-    if results.get("mutants"):
-        sections += [MUTANT_TEXT, _table(MUTANT_HEAD, [_mutant_row(m) for m in results["mutants"]])]
     return "\n".join(sections)
 
 
@@ -91,7 +91,7 @@ worker that dies without a word is missed after its session's time-out, here 3 s
 """
 BANK_HEAD = ("bank", "partitions", "decisions", "alerts", "offers", "examples", "dead letters",
              "repeats", "decisions other than expected")  # fmt: skip
-MUTANT_HEAD = ("what was taken out", "noticed in round", "by")
+MUTANT_HEAD = ("what was taken out", "rounds before it was noticed", "fault", "what the check said")
 MUTANT_TEXT = """\
 ## Would it notice?
 
@@ -134,7 +134,8 @@ def _mutant_row(mutant: Results) -> Row:
     return (
         f"**{mutant['name']}**: {sentence}",
         f"not within {mutant['rounds_count']}" if noticed is None else str(noticed),
-        mutant["by"] or "",
+        mutant["fault"] or "",
+        f"{(mutant['by'] or '').partition(': ')[2]}"[:BY_LENGTH].replace("|", "/"),
     )
 
 
@@ -145,9 +146,9 @@ def _table(head: Sequence[str], rows: Sequence[Row]) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print the page of a file of results."""
-    (path,) = arguments
-    print(page(json.loads(Path(path).read_text(encoding="utf-8"))), end="")
+    """Print the page of two files of results."""
+    rounds, mutants = (json.loads(Path(path).read_text(encoding="utf-8")) for path in arguments)
+    print(page(rounds, mutants), end="")
 
 
 if __name__ == "__main__":

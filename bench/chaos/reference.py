@@ -36,8 +36,7 @@ class Reference:
         )
 
     def _note(self, output: Output) -> None:
-        rule_ids = self._runtime.processor.rule_ids
-        self._sink.write(decisions.emissions(output.decisions, rule_ids))
+        self._sink.write(decisions.emissions(output.decisions))
 
     def advance(self, records: Records) -> Lines:
         """Decide more records; return what they made come out."""

@@ -24,7 +24,7 @@ from streams.settings import Settings
 BLOCK_COUNT = len(FAULTS)  # rounds of one bank, one for each fault, in an order of their own
 WORKER_COUNT = 2
 SLICE_COUNT = 1_200  # records of a round
-FLOWING_S, AFTER_S, SUDDEN_MAX_S = 2.0, 0.5, 0.4
+FLOWING_S, AFTER_S = 2.0, 0.5
 BAD_EVERY_COUNT = 97
 CUSTOMER_COUNT = 60  # few, so that a slice has days, and months pass: salaries, labels, offers
 BAD = b'{"kind": "transactoin"}'
@@ -159,8 +159,8 @@ class BankRun:
         ready_s = time.monotonic()
         fault, draw, records = FAULTS[plan.fault], plan.draw(), self.next_slice()
         split = len(records) * 2 // 3
-        moment_s = draw.uniform(0.0, SUDDEN_MAX_S if fault.is_sudden else FLOWING_S)
-        site = Site(self._servers, self.bank, draw, self.ended)
+        moment_s = 0.0 if fault.is_sudden else draw.uniform(0.0, FLOWING_S)
+        site = Site(self._servers, self.bank, draw, self.ended, decided=self.bank.decided())
         repeats_count = self.ledger.repeats.total()
         lookout = Lookout(self.bank)
         try:
@@ -198,7 +198,7 @@ class BankRun:
         wait_until(self.bank.is_decided, "everything that was put in is decided")
         for worker in self.bank.workers:
             if not worker.is_running and worker not in self.ended:
-                raise RunError(f"a worker ended on its own, code {worker.process.returncode}")
+                raise RunError(worker.last_words())
         self.ledger.find(self._listener.new_lines())
         self.ledger.check()
         found, expected = of_partitions(self.bank.state()), of_partitions(self._reference.state())
