@@ -23,8 +23,8 @@ PIP_INSTALL := $(PYTHON_IN_VENV) -m pip install --disable-pip-version-check $(if
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format bench chaos handbook handbook-models peers curves streaming \
-  lock clean
+.PHONY: help setup demo test lint format bench chaos handbook handbook-models pattern-change peers \
+  curves streaming lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -77,6 +77,11 @@ handbook-models: $(STAMP) ## fraud models on the Handbook's data, ours online, o
 	$(PIP_INSTALL) --no-build-isolation --editable ".[baselines]"
 	$(PYTHON_IN_VENV) -m bench.handbook_models $(HANDBOOK) --out bench/results/handbook_models.json
 	$(PYTHON_IN_VENV) -m bench.handbook_models_page bench/results/handbook_models.json docs
+
+pattern-change: $(STAMP) ## frauds that change: days until models recover, online and in batch
+	$(PIP_INSTALL) --no-build-isolation --editable ".[baselines]"
+	$(PYTHON_IN_VENV) -m bench.pattern_change --out bench/results/pattern_change.json
+	$(PYTHON_IN_VENV) -m bench.pattern_change_page bench/results/pattern_change.json docs
 
 curves: $(STAMP) ## what an event costs by the number of entities and the length of the windows
 	$(PYTHON_IN_VENV) -m bench.curves --out bench/results/curves.json

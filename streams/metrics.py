@@ -39,6 +39,42 @@ _SHARED = (
 )
 
 
+class ModelMetrics:
+    """What publications say of models."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        own: Any = {"registry": registry}
+        contestant = ["model", "contestant"]
+        self.drift = Counter(
+            "millrace_drift", "Alarms of drift.", ["model", "what", "response"], **own
+        )
+        self.refused = Counter(
+            "millrace_models_refused", "Contestants that can't learn fraud so rare.", contestant,
+            **own,
+        )  # fmt: skip
+        self.promoted = Counter("millrace_models_promoted", "Promotions.", ["model"], **own)
+        self.measures = {
+            name: Gauge(f"millrace_model_{name}", f"{doc}, by the last report.", contestant, **own)
+            for name, doc in _MEASURES.items()
+        }
+
+    def note(self, reports: Iterable[Report]) -> None:
+        """Count and show reports."""
+        for report in reports:
+            if isinstance(report, Drift):
+                self.drift.labels(report.model, report.what, report.response).inc()
+            elif isinstance(report, ModelRefused):
+                self.refused.labels(report.model, report.contestant).inc()
+            elif isinstance(report, ModelPromoted):
+                self.promoted.labels(report.model).inc()
+            else:
+                for found in report.contestants:
+                    for name, gauge in self.measures.items():
+                        value = getattr(found, name)
+                        if value is not None:
+                            gauge.labels(report.model, found.contestant).set(value)
+
+
 class Metrics:
     """All of a worker's metrics, in a registry of their own."""
 
@@ -90,23 +126,8 @@ class Metrics:
         self._policy = Gauge(
             "millrace_policy", "1 for the policy that decides.", ["policy", "version"], **own
         )
-        self._add_models(own)
+        self.models = ModelMetrics(self.registry)
         self._emitted = {name: self.emissions.labels(name) for name in ("alerts", "training")}
-
-    def _add_models(self, own: Any) -> None:
-        contestant = ["model", "contestant"]
-        self.drift = Counter(
-            "millrace_drift", "Alarms of drift.", ["model", "what", "response"], **own
-        )
-        self.refused = Counter(
-            "millrace_models_refused", "Contestants that can't learn fraud so rare.", contestant,
-            **own,
-        )  # fmt: skip
-        self.promoted = Counter("millrace_models_promoted", "Promotions.", ["model"], **own)
-        self.measures = {
-            name: Gauge(f"millrace_model_{name}", f"{doc}, by the last report.", contestant, **own)
-            for name, doc in _MEASURES.items()
-        }
 
     def note_policy(self, policy: Policy) -> None:
         """Show which policy decides now."""
@@ -134,22 +155,6 @@ class Metrics:
         seconds = (state.staleness_ms / 1000, state.lag_ms / 1000)
         for gauge, value in zip(self._shared.values(), (*seconds, *state[2:]), strict=True):
             gauge.set(value)
-
-    def note_reports(self, reports: Iterable[Report]) -> None:
-        """Count and show what a publication says of a model."""
-        for report in reports:
-            if isinstance(report, Drift):
-                self.drift.labels(report.model, report.what, report.response).inc()
-            elif isinstance(report, ModelRefused):
-                self.refused.labels(report.model, report.contestant).inc()
-            elif isinstance(report, ModelPromoted):
-                self.promoted.labels(report.model).inc()
-            else:
-                for found in report.contestants:
-                    for name, gauge in self.measures.items():
-                        value = getattr(found, name)
-                        if value is not None:
-                            gauge.labels(report.model, found.contestant).set(value)
 
     def note_resident(self, resident: Resident) -> None:
         """Show what is in memory."""

@@ -336,7 +336,7 @@ def test_what_is_told_of_models_is_counted_and_shown(
         **told, champion="lean", from_ms=TS_MS_MIN, to_ms=TS_MS_MIN, example_count=9,
         fraud_count=1, alerts_per_day=5.0, contestants=(measures,),
     )  # fmt: skip
-    metrics.note_reports([alarm, alarm, refused, promoted, report])
+    metrics.models.note([alarm, alarm, refused, promoted, report])
     [(_, text)] = ask(server, "/metrics")
     for line in (
         b'millrace_drift_total{model="fraud",response="reset",what="error:lean"} 2.0',

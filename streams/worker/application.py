@@ -97,7 +97,7 @@ def build(policy: Policy, store: Store, settings: Settings) -> Parts:
         store,
         patience_s=REPLAY_PATIENCE_S if settings.wait_for_models else TRAINER_PATIENCE_S,
         store_patience_ms=STORE_FOREVER_MS,
-        note_reports=metrics.note_reports,
+        note_reports=metrics.models.note,
         sleep=deciding.patience.sleep,
     )
     intake = EngineIntake(deciding, trainer, settings, options, status, metrics)
