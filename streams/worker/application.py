@@ -1,6 +1,7 @@
 """The Faust application, and the process around it: from start to an orderly end."""
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import Awaitable, Sequence
@@ -181,6 +182,10 @@ async def first_of(*waits: Awaitable[Any]) -> None:
 def run_worker(policy: Policy, store: Store, settings: Settings) -> None:
     """Run a worker in this process until it is told to end."""
     warm_up(policy)
+    # What is there now stays. Else the garbage collector walks through it again and again: 130 ms
+    # each time, in which no thread decides anything.
+    gc.collect()
+    gc.freeze()
     parts = build(policy, store, settings)
     logger.info("worker of group %s at %s", settings.group, settings.kafka)
     asyncio.run(_run(parts))
