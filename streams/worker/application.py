@@ -118,7 +118,7 @@ def _app(settings: Settings, servers: Sequence[str]) -> Any:
         broker=[URL(f"kafka://{server}") for server in servers],
         broker_client_id="millrace",
         broker_session_timeout=session_s,
-        broker_heartbeat_interval=session_s / 4,
+        broker_heartbeat_interval=session_s / 10,  # how soon others hear that they take over
         broker_rebalance_timeout=REBALANCE_TIMEOUT_S,
         broker_request_timeout=max(REQUEST_TIMEOUT_S, session_s),
         broker_max_poll_records=settings.batch_max_count,
