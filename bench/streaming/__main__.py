@@ -16,10 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka import KafkaException
+from redis.exceptions import RedisError
+
 from bench.machine import machine_facts
 from bench.streaming import draining, latency, learning, recovery
 from bench.streaming.latency import Load
 from bench.streaming.scene import BenchError, Scene
+from features.errors import MillraceError
 from millrace.kernel_cache import use_kernel_cache
 from streams.private_kafka import PrivateKafka
 from streams.private_redis import PrivateRedis
@@ -86,7 +90,7 @@ def _play(name: str, run: Callable[[Scene], Any], results: dict[str, Any]) -> No
                 Scene(kafka, server, PARTITION_COUNT, began_s + SCENE_MAX_S) as scene,
             ):
                 results["scenes"][name] = run(scene)
-        except (BenchError, OSError, TimeoutError) as error:
+        except (BenchError, MillraceError, OSError, KafkaException, RedisError) as error:
             results["failed"][name] = f"attempt {attempt}: {error}"
             _say(f"    FAILED: {error}")
         else:

@@ -38,8 +38,8 @@ class BenchError(Exception):
 class Scene:
     """A broker and a Redis; each bank has its topics, group and keys. A context manager.
 
-    Whatever it started is ended with it, and nothing takes longer than until `deadline_s`, on the
-    clock of `time.monotonic`.
+    Whatever it started is ended with it; the servers keep what they hold. Nothing takes longer
+    than until `deadline_s`, on the clock of `time.monotonic`.
     """
 
     def __init__(
@@ -66,7 +66,6 @@ class Scene:
     ) -> None:
         for child in self.children:
             child.kill()
-        self.redis.flushall()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def bank(self, name: str, partition_count: int | None = None, **changes: Any) -> Settings:

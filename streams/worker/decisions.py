@@ -37,6 +37,7 @@ def emissions(decided: Sequence[Decisions]) -> list[Emission]:
     found = []
     for run in decided:
         hits = run.rule_hits.tolist()
+        has_hit = [any(row) for row in hits]
         rows = zip(
             run.event_ids,
             run.ts_ms.tolist(),
@@ -46,9 +47,10 @@ def emissions(decided: Sequence[Decisions]) -> list[Emission]:
             run.scores.tolist(),
             run.actions.tolist(),
             hits,
+            has_hit,
             strict=True,
         )
-        for event_id, ts_ms, customer, card, amount_minor, score, action, fired in rows:
+        for event_id, ts_ms, customer, card, amount_minor, score, action, fired, is_hit in rows:
             decision = Decision(
                 event_id=event_id,
                 ts_ms=ts_ms,
@@ -57,9 +59,13 @@ def emissions(decided: Sequence[Decisions]) -> list[Emission]:
                 amount_minor=amount_minor,
                 score=None if math.isnan(score) else score,
                 action=ACTIONS[action],
-                rules=tuple(rule for rule, hit in zip(run.rule_ids, fired, strict=True) if hit),
+                rules=_fired(run.rule_ids, fired) if is_hit else (),
                 policy=run.policy_version,
                 models=run.model_versions,
             )
             found.append(Emission(TOPIC, decision.customer, ENCODER.encode(decision)))
     return found
+
+
+def _fired(rule_ids: Sequence[str], hits: Sequence[bool]) -> tuple[str, ...]:
+    return tuple(rule for rule, hit in zip(rule_ids, hits, strict=True) if hit)
