@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
-CHAOS_ARGS ?= --rounds 110 --seed 1
+CHAOS_ARGS ?= --rounds 100 --seed 1
 # A folder with the Handbook's transactions and features, as Parquet.
 HANDBOOK ?= ../shared/data/handbook
 # make peers PEERS_ARGS="--flink-python PATH" asks Flink too.

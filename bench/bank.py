@@ -26,6 +26,7 @@ Lines = dict[str, list[bytes]]  # topic family -> records in order
 ROOT = Path(__file__).parent.parent
 PATIENCE_S = 120.0  # on a machine that has much else to do, starting alone takes half a minute
 POLL_S = 0.05
+LOOK_MAX_S = 5.0  # what one look may take, such as at a Redis that does not answer
 EVENTS = "events"
 TOOK = "took partitions "
 MILLRACE = ("-m", "millrace")
@@ -37,11 +38,14 @@ class RunError(AssertionError):
 
 def wait_until(done: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
     """Look again and again until something is so."""
-    deadline_s = time.monotonic() + patience_s
+    waited_s, looked_s = 0.0, time.monotonic()
     while not done():
-        if time.monotonic() > deadline_s:
+        if waited_s > patience_s:
             raise RunError(f"waited {patience_s:.0f} s in vain until {what}")
         time.sleep(POLL_S)
+        # A machine that slept, or a process that was stopped for a while, has not waited.
+        waited_s += min(time.monotonic() - looked_s, LOOK_MAX_S)
+        looked_s = time.monotonic()
 
 
 class Worker:

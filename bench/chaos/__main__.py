@@ -12,7 +12,7 @@ The exit code is 1 where something was lost, decided twice or came out other tha
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -48,17 +48,30 @@ def main(arguments: Sequence[str]) -> int:
             if options.round in (None, plan.number)
         ]
         is_alone = options.round is not None
-        results |= _played(chosen, options.seed, options.mutant, alone=is_alone)
+
+        def note(found: dict[str, Any]) -> None:
+            _write(options.out, results | found)
+
+        results |= _played(chosen, options.seed, options.mutant, alone=is_alone, note=note)
         is_bad = results["fault"] is not None
-    if options.out:
-        options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    _write(options.out, results)
     return int(is_bad)
 
 
+def _write(path: Path | None, results: dict[str, Any]) -> None:
+    if path is not None:
+        path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
 def _played(
-    chosen: Sequence[Plan], seed: int, mutant: str | None, *, alone: bool = False
+    chosen: Sequence[Plan],
+    seed: int,
+    mutant: str | None,
+    *,
+    alone: bool = False,
+    note: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Play rounds until one goes wrong; return what came of them."""
+    """Play rounds until one goes wrong; return what came of them, and note it after each."""
     rows: list[dict[str, Any]] = []
     fault = None
     program = ("-m", "bench.chaos.mutants", mutant) if mutant else MILLRACE
@@ -67,6 +80,7 @@ def _played(
             for row in chaos.play(chosen, alone=alone):
                 rows.append(row)
                 print(json.dumps(row), file=sys.stderr, flush=True)
+                note({"rounds": rows, "banks": _of_banks(chaos), "fault": None})
         except WrongError as error:
             print(error, file=sys.stderr, flush=True)
             fault = str(error).splitlines()[0]

@@ -1,11 +1,13 @@
 """The embedded engine that nothing disturbs, fed the same records, slice by slice."""
 
+import time
 from collections.abc import Iterator
 
 from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
 
 from actions.policy import Policy
-from bench.bank import EVENTS, Bank, Lines, Records, State, state_of
+from bench.bank import EVENTS, PATIENCE_S, POLL_S, Bank, Lines, Records, State, state_of
 from features.kernels.stored import Head
 from streams.embedded import EmbeddedRuntime, EmbeddedSettings
 from streams.emissions import Output
@@ -93,12 +95,24 @@ class Listener:
 
     def new_lines(self) -> Lines:
         """Return what the topics hold by now and did not hold the last time."""
-        ends = self._consumer.end_offsets(self._places)
+        ends = self._ends()
         lines: Lines = {}
         for place, value in self._until(ends):
             family = topic_family(place.topic.removeprefix(self._prefix))
             lines.setdefault(family, []).append(value)
         return lines
+
+    def _ends(self) -> dict[TopicPartition, int]:
+        """Return the ends of all places, also where brokers were away and are still looked for."""
+        deadline_s = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                ends: dict[TopicPartition, int] = self._consumer.end_offsets(self._places)
+                return ends
+            except KafkaError:
+                if time.monotonic() > deadline_s:
+                    raise
+                time.sleep(POLL_S)
 
     def _until(self, ends: dict[TopicPartition, int]) -> Iterator[tuple[TopicPartition, bytes]]:
         while any(self._consumer.position(place) < end for place, end in ends.items()):

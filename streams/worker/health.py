@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 from aiohttp import web
@@ -14,6 +15,7 @@ from streams.metrics import Metrics
 from streams.worker.status import Status
 
 EXIT_STALLED = 3
+SUSPENDED_S = 5.0  # so late, a look of the watchdog's own has been held up with all else
 LEAVE_MAX_S = 10.0  # how long a stalled worker may take to leave in good order
 logger = logging.getLogger(__name__)
 
@@ -125,7 +127,12 @@ class Watchdog:
         self._over.set()
 
     def _watch(self) -> None:
-        while not self._over.wait(min(self._stall_s / 10, 1.0)):
+        pause_s = min(self._stall_s / 10, 1.0)
+        looked_s = time.monotonic()
+        while not self._over.wait(pause_s):
+            before_s, looked_s = looked_s, time.monotonic()
+            if looked_s - before_s > pause_s + SUSPENDED_S:
+                self._status.progress()  # the whole process stood still: that is no stall
             idle_s = self._status.idle_s()
             if idle_s >= self._stall_s:
                 self._stalled(idle_s)
