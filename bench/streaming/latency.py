@@ -1,7 +1,8 @@
 """How long after a payment was due its decision can be read, beside a bare echo.
 
 Payments come in an open loop at a fixed rate. The echo is the payment itself, read from its topic:
-once with no worker at all, once beside the worker.
+once with no worker at all, once beside the worker. The topic has one partition: with four, a broker
+that shares two cores with all others spends most of one of them on a fetch for every few payments.
 """
 
 import time
@@ -14,6 +15,7 @@ from bench.streaming.scene import EVENTS, Child, Scene, answer, worker
 from streams.settings import Settings
 
 CUSTOMER_COUNT = 20_000
+PARTITION_COUNT = 1
 NEW_VERSION = "model .*, is out"  # what a worker's log says
 AHEAD_S = 0.3  # of the first payment, when all are told
 
@@ -105,12 +107,13 @@ def run(scene: Scene, loads: list[Load], warm_count: int) -> dict[str, Any]:
     """Return, for each load, what the echo alone, alerts, and all decisions take."""
     rows = []
     for load in loads:
-        echo = scene.bank(f"echo{load.rate}")
+        echo = scene.bank(f"echo{load.rate}", PARTITION_COUNT)
         measure(scene, echo, Load(load.rate, load.skip_s, 0.0), load.count, {EVENTS: "all"})
         row: dict[str, Any] = {"rate": load.rate}
         row["echo"] = measure(scene, echo, load, 0, {EVENTS: "all"})[EVENTS]
         for name in ("alerts", "decisions"):
-            settings = scene.bank(f"{name}{load.rate}", decisions=name == "decisions")
+            is_audited = name == "decisions"
+            settings = scene.bank(f"{name}{load.rate}", PARTITION_COUNT, decisions=is_audited)
             row[name] = beside(scene, settings, POLICY, load, warm_count)
         rows.append(row)
     return {"rates": rows}

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from bench.streaming.latency import CUSTOMER_COUNT, Load, beside
+from bench.streaming.latency import CUSTOMER_COUNT, PARTITION_COUNT, Load, beside
 from bench.streaming.question import DAY_MS, POLICY
 from bench.streaming.scene import Scene
 
@@ -40,7 +40,7 @@ def run(scene: Scene, load: Load, round_count: int) -> dict[str, Any]:
     found |= {case: [] for case in CASES}
     for number in range(round_count):
         for case in CASES:
-            settings = scene.bank(f"{case}{number}", decisions=True)
+            settings = scene.bank(f"{case}{number}", PARTITION_COUNT, decisions=True)
             row = beside(scene, settings, policy_of(scene, case), load, warm_count)
             found[case].append(row)
     return found
