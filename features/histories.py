@@ -114,9 +114,7 @@ class FeatureEngine:
         `foreign_partitions` are those that other processes own: see `load_foreign`.
 
         Windows of histories with `run_from_count` events or more are kept running; shorter ones
-        are walked over. The values are the same.
-
-        Raises ValueError where the plan contradicts itself.
+        are walked over. The values are the same. ValueError where the plan contradicts itself.
         """
         self._layout: Layout = compile_layout(plan, run_from_count)
         self._form = stored.compile_form(plan, self._layout)

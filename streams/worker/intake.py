@@ -199,7 +199,7 @@ class EngineIntake:
         return outcome
 
     async def idle(self) -> Outcome:
-        """Store what is due, while nothing comes."""
+        """Store what is due, and take in what others stored, while nothing comes."""
         if self._fenced_s is not None:
             return self._still_fenced(self._fenced_s)
         if self._trainer.is_ours:
@@ -207,8 +207,9 @@ class EngineIntake:
             if outcome is not Outcome.GOOD:
                 return outcome
         engine = self._deciding.engine
-        if self._fault is None and (engine is None or not engine.uncommitted_count):
-            self._has_uncommitted = False
+        self._has_uncommitted = engine is not None and engine.uncommitted_count > 0
+        has_others = engine is not None and engine.others is not None
+        if self._fault is None and not (self._has_uncommitted or has_others):
             return Outcome.GOOD
         return await self._guarded(self._deciding.idle)
 
