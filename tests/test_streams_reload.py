@@ -76,6 +76,20 @@ def test_a_new_rule_is_exact_at_once() -> None:
     assert "3 times at watched terminals" in [reason.text for reason in alert.reasons]
 
 
+def test_a_list_in_a_window_counts_what_came_before_it_was_published() -> None:
+    run = Run(policy("counted"), MemoryStore()).play(
+        [
+            *(payment(n, terminal_id="t2") for n in range(3)),
+            payment(3, terminal_id="t1"),  # the first at a watched terminal: reviewed
+            listed("watched", "t2"),
+            payment(4, terminal_id="t1"),  # three at t2: held, though t1 is no longer watched
+        ]
+    )
+    alerts = [msgspec.json.decode(value, type=Alert) for value in run.of("alerts")]
+    assert [(a.event_id, a.action) for a in alerts] == [("e3", "review"), ("e4", "hold")]
+    assert "3 times at watched terminals" in [reason.text for reason in alerts[1].reasons]
+
+
 def test_a_published_list_stands_through_policies_and_an_empty_one_holds_nothing() -> None:
     run = Run(policy("plain"), MemoryStore()).play(
         [
