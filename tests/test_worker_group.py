@@ -18,7 +18,7 @@ from replay.simulator import Simulator, SimulatorSettings
 from streams.policy_files import BANK_POLICY, read_policy
 
 PARTITION_COUNT = 4
-STALL_MS = 2_000
+STALL_MS = 4_000
 
 
 @pytest.fixture(scope="module")
@@ -90,11 +90,19 @@ def test_partitions_move_a_zombie_is_refused_and_redis_comes_back(
         assert len(got & expected) >= 0.9 * len(expected | got)
 
 
-def test_a_worker_without_partitions_stands_by(open_bank: Callable[..., Bank]) -> None:
-    """Faust says nothing to a worker that is given none; the watchdog has to leave it alone."""
+def test_the_watchdog_leaves_alone_who_stands_by_and_who_stood_still(
+    open_bank: Callable[..., Bank],
+) -> None:
+    """Faust says nothing to a worker that is given no partitions: it knows all the same."""
     bank = open_bank(stall_ms=STALL_MS)
     workers = [bank.start_worker(), bank.start_worker()]
     wait_until(bank.is_shared_out, "one has the partition and the other none")
     standing_by = next(worker for worker in workers if worker.took()[-1] == set())
+    time.sleep(1.5 * STALL_MS / 1000)
+    assert all(worker.is_running for worker in workers), standing_by.log.read_text()
+    standing_by.signal(signal.SIGSTOP)  # as a machine that sleeps
     time.sleep(2 * STALL_MS / 1000)
+    standing_by.signal(signal.SIGCONT)
+    took_count = len(standing_by.took())
+    wait_until(lambda: len(standing_by.took()) > took_count, "it is in the group again")
     assert all(worker.is_running for worker in workers), standing_by.log.read_text()

@@ -14,7 +14,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,15 @@ import millrace  # noqa: F401 - first of our own: it says where compiled kernels
 from bench.bank import MILLRACE
 from bench.chaos.ledger import WrongError
 from bench.chaos.mutants import MUTANTS
-from bench.chaos.rounds import BANKS, BLOCK_COUNT, Chaos, Plan, plans
+from bench.chaos.rounds import BANKS, Chaos, Plan, plans
 from bench.chaos.servers import Servers
 from bench.machine import machine_facts
 from streams.policy_files import read_policy
 from streams.worker.warming import warm_up
 
-MUTANT_BANKS = ("local entities",)
-MUTANT_ROUNDS_COUNT = 2 * BLOCK_COUNT
+MUTANT_BANK = "local entities"
+MUTANT_FAULTS = ("kill without kafka", "zombie", "kill worker")  # what guards are there for
+MUTANT_ROUNDS_COUNT = 15
 PACKAGES = ("aiokafka", "faust-streaming", "redis", "kafka-python")
 
 
@@ -89,7 +90,8 @@ def _played(
 
 def _noticed(name: str, seed: int) -> dict[str, Any]:
     """Return after how many rounds a mutant is noticed, and how."""
-    chosen = list(islice(plans(seed, MUTANT_BANKS), MUTANT_ROUNDS_COUNT))
+    faults = islice(cycle(MUTANT_FAULTS), MUTANT_ROUNDS_COUNT)
+    chosen = [Plan(seed, n, MUTANT_BANK, fault, n) for n, fault in enumerate(faults)]
     found = _played(chosen, seed, name)
     noticed = found["fault"] is not None
     return {
