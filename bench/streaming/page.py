@@ -28,9 +28,10 @@ python -m bench.streaming.page bench/results/streaming.json > docs/streaming.md
 ```
 
 **The payments** are JSON records of about 360 bytes in a topic of four partitions (where latency is
-measured: of one), the same bytes for all candidates. **The policy** is what a team could also write by hand: three rules and a
-logistic regression of eight inputs over the windows of a customer, a card and a terminal
-([bench/streaming/policy](../bench/streaming/policy)). "Bank" is the default policy of Millrace.
+measured: of one), the same bytes for all candidates. **The policy** is what a team could also write
+by hand: three rules and a logistic regression of eight inputs over the windows of a customer, a
+card and a terminal ([bench/streaming/policy](../bench/streaming/policy)). "Bank" is the default
+policy of Millrace.
 
 All processes share the machine's cores: what the broker, Redis and those who measure take is not
 there for the worker. So the processor's time of each is given beside the clock's. The broker's
