@@ -30,7 +30,7 @@ def history_names(
 ) -> list[bytes]:
     """Return the name of each history `keys[i]` of the entity `entities[numbers[i]]`.
 
-    0.2 us each, where `history_name` takes 1.1.
+    0.25 us each, where `history_name` takes 0.65.
     """
     prefixes = [history_prefix(entity) for entity in entities]
     digits = hexlify(keys.astype(">i8").tobytes())

@@ -189,6 +189,8 @@ def test_the_page_gives_rates_shares_and_what_was_missed() -> None:
     # 7.5 against 3.0 beside and 2.0 alone.
     assert "- Alerts at 2,000/s: p99 is +4.5 ms" in text
     assert "aim +5 ms: reached; +5.5 ms from that of the echo without a worker: **missed**." in text
+    # 0.16 s for 1,000 events are 160 µs each; 2,000 of them in a second are 0.32 of a core.
+    assert "2,000/s, decisions: own 50, kafka 100, redis 10 µs per event, 0.32 cores." in text
     assert "1,000,000\ncustomers in Redis (2,200,000 keys, 1.0 GiB)" in text
     assert "| a new process of the same name | 10 s | 4.00 | 5.00 |" in text
     assert "reached by: a new process of the same name, 10 s" in text

@@ -29,14 +29,14 @@ from streams.private_kafka import PrivateKafka
 from streams.private_redis import PrivateRedis
 
 PACKAGES = ("aiokafka", "faust-streaming", "confluent-kafka", "redis", "numba", "msgspec")
-SCENE_MAX_S = 300.0
+SCENE_MAX_S = 420.0
 # Without it the compiler that optimises most takes a core for the first minute of a broker's life,
 # and echo and worker wait alike.
 BROKER_JVM_OPTIONS = "-XX:TieredStopAtLevel=1"
 TRIES_COUNT = 2
 PARTITION_COUNT = 4
 FULL: dict[str, Callable[[Scene], Any]] = {
-    "drain": lambda scene: draining.run(scene, 400_000, 20_000),
+    "drain": lambda scene: draining.run(scene, 300_000, 20_000),
     "latency": lambda scene: latency.run(
         scene, [Load(2_000, 20.0, 6.0), Load(10_000, 20.0, 6.0)], 50_000
     ),
