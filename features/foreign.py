@@ -50,11 +50,12 @@ class ForeignParts:
         self._is_copied = (fields[:, EntityField.SHARED] != 0) & has_slots
         self._wanted: list[tuple[str, int]] = []
 
-    def note(self, cells: Cells) -> NDArray[np.float64]:
+    def note(self, cells: Cells, errors: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the ages of a batch's slots, (slots, rows), in ms; 0 where no part is foreign.
 
         Infinite where the entity's foreign parts have not been read since it became resident;
-        such an entity is `wanted`, once.
+        such an entity is `wanted`, once. Old copies bound nothing: where a value has an age and an
+        error, that becomes infinite.
         """
         row_count = cells.shape[1]
         seen = np.zeros((len(self._names), row_count), dtype=np.uint8)
@@ -64,6 +65,7 @@ class ForeignParts:
         ages_ms = np.choose(seen, np.array([0.0, self.age_ms, UNREAD_MS]))
         self.stale_count += int(np.count_nonzero(ages_ms.any(axis=0)))
         found: NDArray[np.float64] = ages_ms[self._entity_of_slot]
+        errors[(found > 0.0) & (errors > 0.0)] = np.inf
         return found
 
     def wanted(self) -> list[tuple[str, int]]:

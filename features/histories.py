@@ -333,10 +333,7 @@ class FeatureEngine:
             self._grow(need)
             need = histories.update(self._book, True, kinds, cells, partitions, values, errors)
         self.tracking.mark(kinds, cells, partitions, errors)
-        if self.foreign is None:
-            return Features(values, errors, None)
-        ages_ms = self.foreign.note(cells)
-        errors[(ages_ms > 0.0) & (errors > 0.0)] = np.inf  # old copies bound nothing
+        ages_ms = self.foreign.note(cells, errors) if self.foreign is not None else None
         return Features(values, errors, ages_ms)
 
     def changes(self) -> list[Change]:
