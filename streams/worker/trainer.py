@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from actions.policy_schema import ModelDeclaration
+from actions.policy_schema import ModelDeclaration, canonical
 from features.records import ENCODER
 from online_models.contest import Report
 from online_models.versions import ModelVersion, encode_version
@@ -113,6 +113,8 @@ class TrainerPart:
 
     def change(self, models: Sequence[ModelDeclaration]) -> None:
         """Train these models from now on; those that stay go on from what is stored."""
+        if canonical(models) == canonical(self._models):
+            return
         self._models = models
         learner = self._learner
         if learner is not None:
