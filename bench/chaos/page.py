@@ -44,8 +44,8 @@ CHECKS = """\
   histories and offsets as above; a decision for each transaction; an alert where all versions of a
   decision alert, and none where all allow; the expected offers for each customer whose alerts are
   those expected.
-- No worker ended that was not told to, and no more than one answer of each kind was needed: a
-  worker that leaves ends with code 0, a zombie comes back into the group.
+- No worker ended that was not told to: one that leaves ends with code 0, a zombie comes back into
+  the group.
 """
 Row = tuple[str, ...]
 
