@@ -195,6 +195,6 @@ def test_over_local_entities_any_number_of_workers_is_the_embedded_engine(
         run = BankRun(servers, "local entities", seed=3, worker_count=worker_count)
         with closing(run):
             run.open()
-            run.skip(7)
+            run.skip(6)
             assert len(run.bank.running()) == worker_count
             assert {"alerts", "offers", "training", "dead-letters"} <= run.ledger.found.keys()

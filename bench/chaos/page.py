@@ -44,14 +44,14 @@ CHECKS = """\
   histories and offsets as above; a decision for each transaction; an alert where all versions of a
   decision alert, and none where all allow; the expected offers for each customer whose alerts are
   those expected.
-- No worker ended that was not told to, and no more than one answer of each kind was needed: a
-  worker that leaves ends with code 0, a zombie comes back into the group.
+- No worker ended that was not told to: one that leaves ends with code 0, a zombie comes back into
+  the group.
 """
 Row = tuple[str, ...]
 
 
-def page(results: Results, mutants: Results) -> str:
-    """Return the page as Markdown: of the rounds, and of those with mutated workers."""
+def page(results: Results, mutants: Results | None = None) -> str:
+    """Return the page as Markdown: of the rounds, and of those with mutated workers, if any."""
     rounds = results["rounds"]
     sections = [
         INTRODUCTION.format(seed=results["seed"]),
@@ -60,9 +60,10 @@ def page(results: Results, mutants: Results) -> str:
         _table(FAULT_HEAD, [_fault_row(name, rounds) for name in FAULTS]),
         CHECKS,
         _table(BANK_HEAD, [_bank_row(name, results) for name in BANKS if name in results["banks"]]),
-        MUTANT_TEXT,
-        _table(MUTANT_HEAD, [_mutant_row(mutant) for mutant in mutants["mutants"]]),
     ]
+    if mutants is not None:
+        rows = [_mutant_row(mutant) for mutant in mutants["mutants"]]
+        sections += [MUTANT_TEXT, _table(MUTANT_HEAD, rows)]
     return "\n".join(sections)
 
 
@@ -146,9 +147,9 @@ def _table(head: Sequence[str], rows: Sequence[Row]) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print the page of two files of results."""
-    rounds, mutants = (json.loads(Path(path).read_text(encoding="utf-8")) for path in arguments)
-    print(page(rounds, mutants), end="")
+    """Print the page of one or two files of results."""
+    found = [json.loads(Path(path).read_text(encoding="utf-8")) for path in arguments]
+    print(page(*found), end="")
 
 
 if __name__ == "__main__":
