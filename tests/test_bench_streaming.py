@@ -161,8 +161,12 @@ def results() -> dict[str, Any]:
                 "redis_bytes": 2**30,
                 "preload_s": 30.0,
                 "cases": [
-                    case | {"title": "a worker stands by", "first_s": 10.5, "last_s": 10.6},
-                    case | {"title": "a new process of the same name", "first_s": 4.0, "last_s": 5},
+                    case
+                    | {"title": "a worker stands by", "started_s": 0.0, "first_s": 10.5}
+                    | {"last_s": 10.6},
+                    case
+                    | {"title": "a new process of the same name", "started_s": 2.5}
+                    | {"first_s": 4.0, "last_s": 5.0},
                 ],
             },
             "learning": {
@@ -192,7 +196,7 @@ def test_the_page_gives_rates_shares_and_what_was_missed() -> None:
     # 0.16 s for 1,000 events are 160 µs each; 2,000 of them in a second are 0.32 of a core.
     assert "2,000/s, decisions: own 50, kafka 100, redis 10 µs per event, 0.32 cores." in text
     assert "1,000,000\ncustomers in Redis (2,200,000 keys, 1.0 GiB)" in text
-    assert "| a new process of the same name | 10 s | 4.00 | 5.00 |" in text
+    assert "| a new process of the same name | 10 s | 2.50 | 4.00 | 5.00 |" in text
     assert "reached by: a new process of the same name, 10 s" in text
     assert "10 s of the 10.5 s" in text
     # 1,000 payments at 100/s are 10 s, in which 1,000 s of event time pass.

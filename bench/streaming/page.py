@@ -88,17 +88,18 @@ customers in Redis ({keys:,} keys, {gib:.1f} GiB). The clock runs from the kill 
 decision of a payment that was due after it has been read: in the first and in the last of the
 killed worker's partitions.
 
-| who goes on | session time-out | first partition, s | last partition, s |
-|---|--:|--:|--:|
+| who goes on | session time-out | process ready, s | first partition, s | last partition, s |
+|---|--:|--:|--:|--:|
 """
 SESSION = """
 State is no part of that time: a customer's is read from Redis when a record of that customer comes.
 A worker that is killed can't leave its group, so the broker waits for the end of its session
 (`MILLRACE_SESSION_TIMEOUT_MS`; brokers refuse less than their `group.min.session.timeout.ms`, 6 s
-unless it is set, 1 s here) before it gives the partitions to anybody else: {share}. A
-process with the killed one's name in the group (`MILLRACE_INSTANCE`, Kafka's static membership)
-need not wait for that: what remains is its start. A worker that ends in good order leaves the group
-at once, unless it has a name.
+unless it is set, 1 s here) before it gives the partitions to anybody else: {share}.
+A process with the killed one's name in the group (`MILLRACE_INSTANCE`, Kafka's static membership)
+need not wait for that: what remains is its start, most of which is the import of what River brings
+along (SciPy, pandas, scikit-learn). A worker that ends in good order leaves the group at once,
+unless it has a name.
 """
 LEARNING = """\
 ## What learning costs
@@ -244,6 +245,7 @@ def _recovery(found: Results) -> str:
         _line(
             case["title"],
             f"{case['session_timeout_ms'] / 1_000:g} s",
+            digits(case["started_s"]) if case["started_s"] else "at once",
             digits(case["first_s"]),
             digits(case["last_s"]),
         )
@@ -260,7 +262,7 @@ def _recovery(found: Results) -> str:
         for case in found["cases"]
         if "same name" not in case["title"]
     ]
-    return head + "".join(rows) + aim + SESSION.format(share=" and ".join(waits) or "all of it")
+    return head + "".join(rows) + aim + SESSION.format(share=", ".join(waits) or "no such case")
 
 
 def _learning(found: Results) -> str:

@@ -110,7 +110,7 @@ def decide(payment: Payment, found: Any) -> tuple[list[str], float]:
     if len(card) >= 3 and max(a for _, a in card) <= 2_000:
         rules.append("card_testing")
     seen = last_seen is not None and int(last_seen) > now_ms - 30 * DAY_MS
-    if len(earlier) >= 5 and amount > 1.8 * mean and not seen:
+    if len(earlier) >= 5 and amount > 5 * mean and not seen:
         rules.append("unusual_amount")
     if len({member.split(b":", 1)[0] for member in at_terminal}) >= 12:
         rules.append("busy_terminal")
