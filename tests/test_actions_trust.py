@@ -28,7 +28,7 @@ RULE = """\
 rules:
   - id: often
     risk: burst
-    when: customer.count("1d") >= 5 and customer.mean(amount, "1d") < 3
+    when: customer.count("1d") >= 5 and customer.mean(amount, "1d") < 300
     action: review
     reason: "{customer.count('1d')} payments, up to {customer.max(amount, '1d'):money}"
 """
@@ -75,7 +75,7 @@ def test_the_worst_of_what_the_condition_reads_decides(
 ) -> None:
     policy = rule_with(if_stale=if_stale, if_approximate=if_approximate)
     _, _, verdicts = decided(policy, count=count, mean=mean, max=Status.APPROXIMATE)
-    # 100 payments of 1.00 on average hold; where one of the two is absent, nothing does.
+    # 100 payments of 100.00 on average hold; where one of the two is absent, nothing does.
     as_it_is = Status.ABSENT not in (count, mean)
     statuses = {count, mean}
     if Status.APPROXIMATE in statuses:
