@@ -74,11 +74,17 @@ def _verdict(results: Results) -> str:
     refused_count = sum(row["refused_count"] for row in rounds)
     total_s = sum(row["round_s"] for row in rounds)
     fault = results["fault"]
+    begun = (
+        f"\nThe run was begun anew at round {results['begun_at']}: what came before on each bank "
+        "was then decided undisturbed.\n"
+        if results["begun_at"]
+        else ""
+    )
     end = f"The run ended with a fault: {fault}" if fault else "Lost: 0. Decided twice: 0."
     return (
         f"**{len(rounds)} rounds, {records_count:,} records, seed {results['seed']}, "
         f"{total_s / 60:.0f} minutes. {end}**\n\nEmissions repeated: {repeats_count}. Writes of "
-        f"workers that no longer owned a partition, all refused: {refused_count}.\n"
+        f"workers that no longer owned a partition, all refused: {refused_count}.\n{begun}"
     )
 
 
@@ -124,7 +130,7 @@ def _bank_row(name: str, results: Results) -> Row:
         name,
         str(BANKS[name].partitions_count),
         *(f"{count:,}" for count in found),
-        str(sum(bank["repeats"].values())),
+        str(sum(row["repeats_count"] for row in results["rounds"] if row["bank"] == name)),
         share,
     )
 

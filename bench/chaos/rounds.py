@@ -26,7 +26,6 @@ WORKER_COUNT = 2
 SLICE_COUNT = 1_200  # records of a round
 FLOWING_S, AFTER_S = 2.0, 0.5
 BAD_EVERY_COUNT = 97
-CUSTOMER_COUNT = 60  # few, so that a slice has days, and months pass: salaries, labels, offers
 BAD = b'{"kind": "transactoin"}'
 LOG_TAIL_LINES = 25
 REFUSED = re.compile(r"partition \d+: our epoch is \d+, the stored one")
@@ -39,6 +38,7 @@ class Kind:
     partitions_count: int
     shares: bool
     checkpoint_ms: int
+    customers_count: int  # few, so that a slice has days, and months pass: salaries, labels, offers
 
     @property
     def is_exact(self) -> bool:
@@ -47,9 +47,11 @@ class Kind:
 
 
 BANKS = {
-    "one partition": Kind(1, True, 20),
-    "local entities": Kind(4, False, 100),
-    "shared entities": Kind(4, True, 250),
+    "one partition": Kind(1, True, 20, 60),
+    "local entities": Kind(4, False, 100, 60),
+    # More, so that no event gets older than the reach of histories, 90 days: when what lies beyond
+    # is dropped depends on which partitions' events share a block, and so on who owns them.
+    "shared entities": Kind(4, True, 250, 200),
 }
 
 
@@ -86,7 +88,10 @@ def plans(seed: int, banks: Sequence[str] = tuple(BANKS)) -> Iterator[Plan]:
 def traffic(seed: int, bank: str) -> Iterator[tuple[str, str, bytes]]:
     """Yield simulated traffic with frauds and labels, and a bad record now and then."""
     settings = SimulatorSettings(
-        customer_count=CUSTOMER_COUNT, day_count=365, seed=seed * 10 + len(bank), fraud_rate=0.05
+        customer_count=BANKS[bank].customers_count,
+        day_count=365,
+        seed=seed * 10 + len(bank),
+        fraud_rate=0.05,
     )
     for place, record in enumerate(chain.from_iterable(Simulator(settings).chunks())):
         if place % BAD_EVERY_COUNT == 0:
@@ -138,6 +143,7 @@ class BankRun:
         self._traffic = traffic(seed, name)
         self._refused_count = 0
         self.ended: set[Any] = set()
+        self.has_begun = False
 
     def open(self) -> None:
         """Have the workers share the partitions out."""
@@ -190,6 +196,7 @@ class BankRun:
 
     def next_slice(self) -> Records:
         """Return the records of the next round."""
+        self.has_begun = True
         return list(islice(self._traffic, SLICE_COUNT))
 
     def check(self, records: Records) -> None:
@@ -252,7 +259,7 @@ class Chaos:
     def play(self, chosen: Iterable[Plan], *, alone: bool = False) -> Iterator[dict[str, Any]]:
         """Play these rounds; yield what the report says of each.
 
-        `alone`: what comes before a round on its bank is decided undisturbed. Raises WrongError
+        `alone`: what comes before them on their banks is decided undisturbed. Raises WrongError
         with all that is needed to look into it and to play the round again.
         """
         current: BankRun | None = None
@@ -266,7 +273,7 @@ class Chaos:
                 if current not in (None, run):
                     current.rest(plan.draw())
                 current = run
-                if alone:
+                if alone and not run.has_begun:
                     run.open()
                     run.skip(plan.slice_index)
                 yield run.play(plan)
