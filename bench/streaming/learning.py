@@ -1,8 +1,8 @@
 """What learning costs those who wait for a decision: the same load with and without it.
 
 Event time runs far faster than the clock, so that examples mature all the time: a tenth of the
-payments of a week before, a fiftieth of which were told to be frauds. In one run the model publishes
-a version for every six hours of event time, which is about one a second; in the other it never
+payments of a week before, a fiftieth of which were told to be frauds. In one run the model
+publishes a version for every six hours of event time, about one a second; in the other it never
 publishes, so nothing is learned and nothing is swapped in.
 """
 
