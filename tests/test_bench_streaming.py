@@ -65,7 +65,7 @@ def test_worker_and_stock_agent_raise_the_same_alerts(scene: Scene) -> None:
         assert row["cpu_s"]["own"] > 0.0 or name == "worker"  # counted in hundredths of a second
     assert found["worker"]["bytes_per_event"] > 100
     # The floor read everything: the sum of all amounts is that of what was sent.
-    amounts = [orjson.loads(v)["amount_minor"] for v in payments(4_000, 20_000).values]
+    amounts = [orjson.loads(v)["amount_minor"] for v in payments(40_000, 20_000).values]
     assert found["floor"]["total_minor"] == sum(amounts)
 
 

@@ -44,7 +44,7 @@ FULL: dict[str, Callable[[Scene], Any]] = {
     "learning": lambda scene: learning.run(scene, Load(2_000, 20.0, 6.0), 2),
 }
 QUICK: dict[str, Callable[[Scene], Any]] = {
-    "drain": lambda scene: draining.run(scene, 4_000, 1_500, whole=False),
+    "drain": lambda scene: draining.run(scene, 40_000, 1_500, whole=False),
     "latency": lambda scene: latency.run(scene, [Load(300, 2.0, 0.5)], 1_000),
     "recovery": lambda scene: recovery.run(scene, 1_000, recovery.CASES[-1:]),
     "learning": lambda scene: learning.run(scene, Load(300, 2.0, 0.5), 1),

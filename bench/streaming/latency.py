@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.streaming.question import POLICY, payments
+from bench.streaming.question import POLICY, labels, payments
 from bench.streaming.scene import EVENTS, Child, Scene, answer, worker
 from streams.settings import Settings
 
@@ -76,19 +76,31 @@ def measure(
     return {name: found[settings.topic_prefix + name] for name in topics}
 
 
-def warmed(scene: Scene, settings: Settings, policy: Path, count: int) -> Child:
-    """Return a worker that has decided `count` payments."""
-    scene.fill(settings, payments(count, CUSTOMER_COUNT))
+def warmed(
+    scene: Scene, settings: Settings, policy: Path, count: int, label_every_count: int = 0
+) -> Child:
+    """Return a worker that has decided `count` payments; each n-th may then be told a fraud."""
+    made = payments(count, CUSTOMER_COUNT)
+    scene.fill(settings, made)
+    told = labels(made, label_every_count) if label_every_count else None
+    if told is not None:
+        scene.fill(settings, told)
+    whole_count = count + (len(told.keys) if told else 0)
     child = worker(scene, settings, policy)
-    child.wait_until(lambda: scene.decided_count(settings) >= count)
+    child.wait_until(lambda: scene.decided_count(settings) >= whole_count)
     return child
 
 
 def beside(
-    scene: Scene, settings: Settings, policy: Path, load: Load, warm_count: int
+    scene: Scene,
+    settings: Settings,
+    policy: Path,
+    load: Load,
+    warm_count: int,
+    label_every_count: int = 0,
 ) -> dict[str, Any]:
     """Return latencies of echo, decisions and alerts with a worker, and the processors' time."""
-    child = warmed(scene, settings, policy, warm_count)
+    child = warmed(scene, settings, policy, warm_count, label_every_count)
     topics = {EVENTS: "all", "alerts": "some"}
     if settings.decisions:
         topics["decisions"] = "all"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import orjson
 
 from bench.traffic import START_MS
 from streams.partitioner import partitions_of
@@ -25,6 +26,7 @@ VALUE = (
     b'"direction":"out","channel":"pos","card_id":"CA%08d","merchant_id":"ME%06d","mcc":5411,'
     b'"terminal_id":"TE%06d","country":"DE","lat":%.5f,"lon":%.5f,"balance_minor":2500000}'
 )
+LABEL = b'{"kind":"label","event_id":"%s","ts_ms":%d,"customer_id":"%s","verdict":"fraud"}'
 
 
 class Payments(NamedTuple):
@@ -71,3 +73,14 @@ def payments(
         for i in range(count)
     ]  # fmt: skip
     return Payments(keys, values, times_ms)
+
+
+def labels(made: Payments, every_count: int) -> Payments:
+    """Return records that tell, after the last of these payments, that each n-th was a fraud."""
+    told_ms = made.times_ms[-1]
+    keys = made.keys[::every_count]
+    events = [orjson.loads(value)["event_id"] for value in made.values[::every_count]]
+    values = [
+        LABEL % (event.encode(), told_ms, k.encode()) for event, k in zip(events, keys, strict=True)
+    ]
+    return Payments(keys, values, [told_ms] * len(keys))
