@@ -123,8 +123,8 @@ def test_a_record_that_is_too_large_is_told_by_the_next_call_and_nothing_comes_b
     with sinking(kafka, prefix) as sink:
         sink.write([Emission("a", "K", b"first")])
         sink.flush()
-        sink.write([Emission("a", "K", bytes(MODEL_MAX_BYTES + 1))])
         with pytest.raises(SinkError, match=rf"at most {MODEL_MAX_BYTES} bytes"):
+            sink.write([Emission("a", "K", bytes(MODEL_MAX_BYTES + 1))])
             sink.flush()
         with pytest.raises(SinkError, match=rf"at most {MODEL_MAX_BYTES} bytes"):
             for _ in range(1_000):  # the loop's thread may take a moment

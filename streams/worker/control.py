@@ -68,14 +68,17 @@ class ControlReader:
 
     async def _read(self) -> None:
         consumer = AIOKafkaConsumer(
-            fetch_max_wait_ms=POLL_MS, max_partition_fetch_bytes=FETCH_MAX_BYTES, **self._options
+            # Not by `seek_to_beginning`: a reset to the end that is under way would undo it.
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=POLL_MS,
+            max_partition_fetch_bytes=FETCH_MAX_BYTES,
+            **self._options,
         )
         try:
             await consumer.start()
             places = [self._models, self._policies, self._lists]
             consumer.assign(places)
             ends = await consumer.end_offsets(places)
-            await consumer.seek_to_beginning(*places)
             while True:
                 if not self.caught_up.is_set() and await _reached(consumer, ends):
                     self.caught_up.set()
