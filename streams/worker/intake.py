@@ -65,6 +65,7 @@ class EngineIntake:
         self._prefix = settings.topic_prefix
         self._skips_lost = settings.lost_records == "skip"
         self._checkpoint_s = settings.checkpoint_ms / 1000
+        self._idle_s = min(IDLE_S, settings.shared_refresh_ms / 1000)  # copies come in meanwhile
         name = f"{self._prefix}{settings.group}" if settings.transactional else None
         self._producers = Producers(kafka_options, self._prefix, name)
         self._status = status
@@ -273,8 +274,8 @@ class EngineIntake:
         self._deciding.patience.hurry()
 
     def wait_s(self) -> float:
-        """Return how long a fetch may wait: not beyond the checkpoint that is due next."""
-        return self._checkpoint_s if self._has_uncommitted else IDLE_S
+        """Return how long a fetch may wait: not beyond what is to be done next."""
+        return self._checkpoint_s if self._has_uncommitted else self._idle_s
 
     async def close(self) -> None:
         """Let go of the engine, its thread and the producer."""
