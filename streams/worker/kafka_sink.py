@@ -126,7 +126,9 @@ class KafkaSink:
             lane.add(rows, ticket)
 
     async def _commit(self) -> None:
-        async with self._turn:
+        async with self._turn:  # nothing is added meanwhile
+            for lane in self._lanes.values():
+                await lane.drained()  # what was written after the flush began is in it too
             if self._is_open:
                 self._is_open = False
                 await self._producer.commit_transaction()

@@ -59,6 +59,13 @@ class Lane:
         if self._task is None:
             self._task = asyncio.create_task(self._run())
 
+    async def drained(self) -> None:
+        """Return once Kafka has all rows; raise what went wrong."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+        if self._error is not None:
+            raise self._error
+
     async def _run(self) -> None:
         try:
             while self._rows:

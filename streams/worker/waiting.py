@@ -48,13 +48,10 @@ class Grid:
     def open_until_ms(self) -> int:
         """Return the event time before which records may be decided.
 
-        At first that is 1: refused records that stand before any event have the time 0.
+        At first that is the first point of the grid after 0, which nobody has to pass.
         """
         return min(
-            (
-                self._points_ms[name] + every if name in self._points_ms else 1
-                for name, every in self._every_ms.items()
-            ),
+            (self._points_ms.get(name, 0) + every for name, every in self._every_ms.items()),
             default=2**62,
         )
 
