@@ -29,9 +29,8 @@ class RuleTrust:
             sorted({*slots, *(s for k in _fields(rule) for s in slots_behind(plan, k))})
             for rule, slots in zip(rules, self._conditions, strict=True)
         ]
-        self._careful = [
-            (i, rule) for i, rule in enumerate(rules) if set(_choices(rule).values()) != {AS_IS}
-        ]
+        choices = ((i, _choices(rule)) for i, rule in enumerate(rules))
+        self._careful = [(i, own) for i, own in choices if own]
 
     def settle(
         self, hits: NDArray[np.bool_], features: Features, transactions: NDArray[np.bool_]
@@ -40,11 +39,10 @@ class RuleTrust:
 
         `features` are those of the same n rows; `transactions` bool[n] says which may fire at all.
         """
-        for column, rule in self._careful:
+        for column, choices in self._careful:
             statuses = worst_statuses(self._conditions[column], features)
-            for status, choice in _choices(rule).items():
-                if choice != AS_IS:
-                    hits[(statuses == status) & transactions, column] = choice == FIRE
+            for status, fires in choices.items():
+                hits[(statuses == status) & transactions, column] = fires
 
     def of_reason(self, number: int, features: Features, row: int) -> ReasonStatus:
         """Return the worst status of what rule `number` looks at and quotes."""
@@ -70,9 +68,11 @@ def _fields(rule: Rule) -> list[str]:
     return [f"reason:{rule.id}:{k}" for k in range(len(rule.reason.fields))]
 
 
-def _choices(rule: Rule) -> dict[Status, str]:
-    return {
+def _choices(rule: Rule) -> dict[Status, bool]:
+    """Return whether the rule fires at a status, where it does not take the value as it is."""
+    chosen = {
         Status.ABSENT: rule.if_absent,
         Status.STALE: rule.if_stale,
         Status.APPROXIMATE: rule.if_approximate,
     }
+    return {status: choice == FIRE for status, choice in chosen.items() if choice != AS_IS}

@@ -4,10 +4,8 @@ python -m bench.curves_page bench/results/curves.json docs
 """
 
 import io
-import json
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -15,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from bench.pages import write_page
 from bench.table import digits, machine_lines
 
 Results = Mapping[str, Any]
@@ -139,18 +138,8 @@ def _line(*cells: str) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Write curves.md and curves.svg; return the exit code."""
-    if len(arguments) != 2:
-        print("usage: python -m bench.curves_page CURVES.json FOLDER", file=sys.stderr)
-        return 2
-    try:
-        results = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
-        folder = Path(arguments[1])
-        (folder / "curves.md").write_text(page(results), encoding="utf-8")
-        (folder / "curves.svg").write_text(picture(results), encoding="utf-8")
-    except (OSError, json.JSONDecodeError) as error:
-        print(f"bench.curves_page: {error}", file=sys.stderr)
-        return 2
-    return 0
+    module, usage = "bench.curves_page", "CURVES.json FOLDER"
+    return write_page(module, usage, "curves", page, picture, arguments)
 
 
 if __name__ == "__main__":

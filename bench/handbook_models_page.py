@@ -4,11 +4,9 @@ python -m bench.handbook_models_page bench/results/handbook_models.json docs
 """
 
 import io
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -18,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bench.curves_page import BLUE, MUTED, NO_METADATA, ORANGE, STYLE
+from bench.pages import write_page
 from bench.table import machine_lines
 
 Results = Mapping[str, Any]
@@ -178,18 +177,8 @@ def _line(*cells: str) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Write handbook_models.md and handbook_models.svg; return the exit code."""
-    if len(arguments) != 2:
-        print("usage: python -m bench.handbook_models_page RESULTS.json FOLDER", file=sys.stderr)
-        return 2
-    try:
-        results = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
-        folder = Path(arguments[1])
-        (folder / "handbook_models.md").write_text(page(results), encoding="utf-8")
-        (folder / "handbook_models.svg").write_text(picture(results), encoding="utf-8")
-    except (OSError, json.JSONDecodeError) as error:
-        print(f"bench.handbook_models_page: {error}", file=sys.stderr)
-        return 2
-    return 0
+    module, usage = "bench.handbook_models_page", "RESULTS.json FOLDER"
+    return write_page(module, usage, "handbook_models", page, picture, arguments)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,8 @@ python -m bench.pattern_change_page bench/results/pattern_change.json docs
 """
 
 import io
-import json
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -16,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bench.curves_page import BLUE, MUTED, NO_METADATA, ORANGE, STYLE
+from bench.pages import write_page
 from bench.pattern_change import BEFORE_DAYS, RECOVERED_WITHIN, TRAILING_DAYS, days_until
 from bench.table import machine_lines
 
@@ -203,18 +202,8 @@ def _line(*cells: str) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Write pattern_change.md and pattern_change.svg; return the exit code."""
-    if len(arguments) != 2:
-        print("usage: python -m bench.pattern_change_page RESULTS.json FOLDER", file=sys.stderr)
-        return 2
-    try:
-        results = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
-        folder = Path(arguments[1])
-        (folder / "pattern_change.md").write_text(page(results), encoding="utf-8")
-        (folder / "pattern_change.svg").write_text(picture(results), encoding="utf-8")
-    except (OSError, json.JSONDecodeError) as error:
-        print(f"bench.pattern_change_page: {error}", file=sys.stderr)
-        return 2
-    return 0
+    module, usage = "bench.pattern_change_page", "RESULTS.json FOLDER"
+    return write_page(module, usage, "pattern_change", page, picture, arguments)
 
 
 if __name__ == "__main__":

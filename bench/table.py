@@ -5,11 +5,11 @@
 All numbers come from the file; rows that lose against their baseline stay.
 """
 
-import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
+
+from bench.pages import print_page
 
 Results = Mapping[str, Any]
 INTRODUCTION = """\
@@ -137,16 +137,8 @@ def digits(value: float) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Print the table of the file named; return the exit code."""
-    if len(arguments) != 1:
-        print("usage: python -m bench.table RESULTS.json > docs/benchmarks.md", file=sys.stderr)
-        return 2
-    try:
-        page = table(json.loads(Path(arguments[0]).read_text(encoding="utf-8")))
-    except (OSError, json.JSONDecodeError, TableError) as error:
-        print(f"bench.table: {error}", file=sys.stderr)
-        return 2
-    sys.stdout.write(page)
-    return 0
+    usage = "RESULTS.json > docs/benchmarks.md"
+    return print_page("bench.table", usage, table, arguments, (TableError,))
 
 
 if __name__ == "__main__":

@@ -4,12 +4,12 @@ python -m bench.peers.page bench/results/peers.json > docs/peers.md
 """
 
 import ast
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.pages import print_page
 from bench.peers.question import (
     AGGREGATES,
     COLUMNS,
@@ -180,16 +180,8 @@ def _docstring(module: str) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Print the page of the file named; return the exit code."""
-    if len(arguments) != 1:
-        print("usage: python -m bench.peers.page PEERS.json > docs/peers.md", file=sys.stderr)
-        return 2
-    try:
-        text = page(json.loads(Path(arguments[0]).read_text(encoding="utf-8")))
-    except (OSError, json.JSONDecodeError) as error:
-        print(f"bench.peers.page: {error}", file=sys.stderr)
-        return 2
-    sys.stdout.write(text)
-    return 0
+    usage = "PEERS.json > docs/peers.md"
+    return print_page("bench.peers.page", usage, page, arguments)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,11 @@
 python -m bench.streaming.page bench/results/streaming.json > docs/streaming.md
 """
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from bench.pages import print_page
 from bench.table import digits, machine_lines
 
 Results = Mapping[str, Any]
@@ -293,16 +292,8 @@ def _learning(found: Results) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Print the page of the file named; return the exit code."""
-    if len(arguments) != 1:
-        print("usage: python -m bench.streaming.page JSON > docs/streaming.md", file=sys.stderr)
-        return 2
-    try:
-        text = page(json.loads(Path(arguments[0]).read_text(encoding="utf-8")))
-    except (OSError, json.JSONDecodeError) as error:
-        print(f"bench.streaming.page: {error}", file=sys.stderr)
-        return 2
-    sys.stdout.write(text)
-    return 0
+    usage = "JSON > docs/streaming.md"
+    return print_page("bench.streaming.page", usage, page, arguments)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,6 @@ def emissions(decided: Sequence[Decisions]) -> list[Emission]:
     found = []
     for run in decided:
         hits = run.rule_hits.tolist()
-        has_hit = [any(row) for row in hits]
         rows = zip(
             run.event_ids,
             run.ts_ms.tolist(),
@@ -47,10 +46,9 @@ def emissions(decided: Sequence[Decisions]) -> list[Emission]:
             run.scores.tolist(),
             run.actions.tolist(),
             hits,
-            has_hit,
             strict=True,
         )
-        for event_id, ts_ms, customer, card, amount_minor, score, action, fired, is_hit in rows:
+        for event_id, ts_ms, customer, card, amount_minor, score, action, fired in rows:
             decision = Decision(
                 event_id=event_id,
                 ts_ms=ts_ms,
@@ -59,7 +57,7 @@ def emissions(decided: Sequence[Decisions]) -> list[Emission]:
                 amount_minor=amount_minor,
                 score=None if math.isnan(score) else score,
                 action=ACTIONS[action],
-                rules=_fired(run.rule_ids, fired) if is_hit else (),
+                rules=_fired(run.rule_ids, fired) if any(fired) else (),
                 policy=run.policy_version,
                 models=run.model_versions,
             )
