@@ -226,7 +226,8 @@ class BatchConsumer(driver.Consumer):
                 # Kafka's own position of a partition just assigned, or one that retention overtook.
                 if not self._has_to_take:
                     bounds = await self.bounds(self.assignment())
-                    self._has_to_take = self.intake.check(bounds)
+                    if self.intake.check(bounds):  # else leave it: we may be told so meanwhile
+                        self._has_to_take = True
             except KafkaError as error:
                 self.log.warning("Kafka does not answer as it should, input waits: %r", error)
                 await asyncio.sleep(RETRY_S)
@@ -236,25 +237,28 @@ class BatchConsumer(driver.Consumer):
         count = self._assignment_count
         if self._has_to_take:
             async with self._busy:
-                if self._assignment_count == count:
-                    await self._take()
+                if self._assignment_count == count and await self._take():
+                    self._has_to_take = self._assignment_count != count
             return
         batches = await self._fetch(self.intake.wait_s())
         async with self._busy:
             if self._assignment_count != count or not self.flow_active:
                 return  # fetched for an assignment that is over
             outcome = await (self.intake.decide(batches) if batches else self.intake.idle())
-            self._has_to_take = outcome is Outcome.LOST
-            self._is_fenced = outcome is Outcome.FENCED
+            if self._assignment_count == count:
+                self._has_to_take = outcome is Outcome.LOST
+                self._is_fenced = outcome is Outcome.FENCED
 
-    async def _take(self) -> None:
+    async def _take(self) -> bool:
+        """Take what is assigned now; return whether it is ours."""
         assigned = self.assignment()
         bounds = await self.bounds(assigned)
         counts = [self._thread.topic_partitions(topic) or 0 for topic in self.intake.topics]
         positions = await self.intake.take(bounds, max(counts))
-        if positions is not None:
-            await self._thread.on_own_loop(self._thread.seek_all(positions))
-            self._has_to_take = False
+        if positions is None:
+            return False
+        await self._thread.on_own_loop(self._thread.seek_all(positions))
+        return True
 
     async def _fetch(self, wait_s: float) -> Batches:
         active = self._get_active_partitions() - self.intake.paused()
