@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from worker_runs import whole_topic
+from worker_runs import wait_until, whole_topic
 
 from bench.streaming.fill import create_topics
 from streams.emissions import Emission
@@ -16,6 +16,7 @@ from streams.private_kafka import PrivateKafka
 from streams.sinks import SinkError
 from streams.topics import MODEL_MAX_BYTES
 from streams.worker.kafka_sink import BATCH_MAX_BYTES, KafkaSink, new_producer
+from streams.worker.producers import Producers
 
 PARTITION_COUNT = 3
 
@@ -29,13 +30,24 @@ def prefix(kafka: PrivateKafka) -> str:
 
 
 @contextmanager
-def sinking(
-    kafka: PrivateKafka, prefix: str, transactions: str | None = None
-) -> Iterator[KafkaSink]:
-    """Give a sink whose producer runs on the loop of another thread, as in a worker."""
+def looping() -> Iterator[asyncio.AbstractEventLoop]:
+    """Give the loop of another thread, as in a worker."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+@contextmanager
+def sinking(
+    kafka: PrivateKafka, prefix: str, transactions: str | None = None
+) -> Iterator[KafkaSink]:
+    """Give a sink whose producer runs on the loop of another thread."""
 
     async def start() -> tuple[KafkaSink, object]:
         producer = new_producer({"bootstrap_servers": kafka.address}, transactions)
@@ -43,14 +55,12 @@ def sinking(
         own = KafkaSink(producer, loop, prefix, transactional=transactions is not None)
         return own, producer
 
-    sink, producer = asyncio.run_coroutine_threadsafe(start(), loop).result()
-    try:
-        yield sink
-    finally:
-        asyncio.run_coroutine_threadsafe(producer.stop(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+    with looping() as loop:
+        sink, producer = asyncio.run_coroutine_threadsafe(start(), loop).result()
+        try:
+            yield sink
+        finally:
+            asyncio.run_coroutine_threadsafe(producer.stop(), loop).result()
 
 
 def stored(kafka: PrivateKafka, topic: str, isolation: str = "read_uncommitted") -> list[bytes]:
@@ -141,3 +151,42 @@ def test_a_transaction_is_seen_when_it_is_flushed(kafka: PrivateKafka, prefix: s
         sink.flush()
         assert stored(kafka, f"{prefix}a", "read_committed") == [b"1", b"3"]
         assert stored(kafka, f"{prefix}b", "read_committed") == [b"2"]
+
+
+def test_whoever_takes_a_partition_aborts_what_its_last_owner_left_open(
+    kafka: PrivateKafka, prefix: str
+) -> None:
+    def new_sink(partitions: list[int]) -> KafkaSink:
+        async def make() -> KafkaSink:
+            producers.append(Producers({"bootstrap_servers": kafka.address}, prefix, prefix))
+            return await producers[-1].sink(partitions)
+
+        return asyncio.run_coroutine_threadsafe(make(), loop).result()
+
+    producers: list[Producers] = []
+    with looping() as loop:
+        dead = new_sink([2, 3])
+        dead.write([Emission("a", "K", b"1")])
+        dead.flush()
+        dead.write([Emission("a", "K", b"left open")])
+        wait_until(lambda: len(stored(kafka, f"{prefix}a")) == 2, "both are written")
+        heir = new_sink([1, 2])  # its own id is that of 1
+        heir.write([Emission("a", "K", b"2")])
+        heir.flush()
+        assert stored(kafka, f"{prefix}a", "read_committed") == [b"1", b"2"]
+        with pytest.raises(SinkError):
+            dead.flush()
+        for one in producers:
+            asyncio.run_coroutine_threadsafe(one.drop(), loop).result()
+
+
+def test_a_write_outside_of_a_transaction_is_an_error_of_the_sink(
+    kafka: PrivateKafka, prefix: str
+) -> None:
+    with sinking(kafka, prefix, f"{prefix}writer") as sink:
+        sink.write([Emission("a", "K", b"1")])
+        sink.flush()
+        sink._is_open = True  # as if the transaction had gone meanwhile
+        sink.write([Emission("a", "K", b"2")])
+        with pytest.raises(SinkError, match="not in transaction"):
+            sink.flush()

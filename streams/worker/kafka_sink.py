@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import IllegalOperation, KafkaError
 
 from streams.emissions import Emission
 from streams.partitioner import partitions_of
@@ -137,5 +137,5 @@ class KafkaSink:
 def _result(sent: "Future[None]") -> None:
     try:
         sent.result()
-    except (KafkaError, asyncio.CancelledError) as error:
+    except (KafkaError, IllegalOperation, asyncio.CancelledError) as error:
         raise SinkError(f"Kafka did not take an emission: {error!r}") from error

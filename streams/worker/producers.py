@@ -17,9 +17,10 @@ logger = logging.getLogger(__name__)
 class Producers:
     """Makes sinks on Faust's loop; producers live until `drop`.
 
-    With `transactions`, the engine's emissions are in transactions, whose ids begin so. A worker's
-    lowest partition is its own in the group: whoever takes that one over aborts what the one
-    before left open, and consumers of `read_committed` need not wait for its end.
+    With `transactions`, the engine's emissions are in transactions: of an id that begins so and
+    ends with the worker's lowest partition, which is its own in the group. Whoever takes partitions
+    aborts what was left open under the id of any of them. A worker that is dead can't, and
+    consumers of `read_committed` would wait until its transaction times out.
     """
 
     def __init__(
@@ -29,31 +30,44 @@ class Producers:
         self._prefix = prefix
         self._transactions = transactions
         self._running: dict[str | None, AIOKafkaProducer] = {}
+        self._turn = asyncio.Lock()  # engine and trainer ask each on its own
 
     async def sink(self, partitions: Sequence[int]) -> KafkaSink:
         """Return a sink for what is decided on these partitions."""
         if self._transactions is None or not partitions:
             return await self.plain_sink()
-        name = f"{self._transactions}-{min(partitions)}"
-        await self._stop([other for other in self._running if other is not None])
-        return await self._new_sink(name)
+        own, *others = [f"{self._transactions}-{partition}" for partition in sorted(partitions)]
+        async with self._turn:
+            await self._stop([other for other in self._running if other is not None])
+            sink = await self._new_sink(own)
+            await asyncio.gather(*map(self._abort, others))
+        return sink
 
     async def plain_sink(self) -> KafkaSink:
         """Return a sink without transactions."""
-        return await self._new_sink(None)
+        async with self._turn:
+            return await self._new_sink(None)
 
     async def _new_sink(self, name: str | None) -> KafkaSink:
         producer = self._running.get(name)
         if producer is None:
-            producer = new_producer(self._options, name)
-            try:
-                await producer.start()
-            except BaseException:
-                await producer.stop()
-                raise
-            self._running[name] = producer
+            producer = self._running[name] = await self._started(name)
         loop = asyncio.get_running_loop()
         return KafkaSink(producer, loop, self._prefix, transactional=name is not None)
+
+    async def _started(self, name: str | None) -> AIOKafkaProducer:
+        producer = new_producer(self._options, name)
+        try:
+            await producer.start()
+        except BaseException:
+            await producer.stop()
+            raise
+        return producer
+
+    async def _abort(self, name: str) -> None:
+        """Abort what is open under a transactional id, and refuse whoever still writes under it."""
+        producer = await self._started(name)
+        await producer.stop()
 
     async def drop(self) -> None:
         """Stop all producers; what they have not written is repeated by whoever comes next."""
