@@ -21,6 +21,7 @@ from features.errors import MillraceError
 from streams.settings import Settings, kafka_options
 
 ANSWER_MAX_MS = 5_000
+ANSWER_MAX_S = ANSWER_MAX_MS / 1000
 _PASSWORD = (AuthenticationFailedError, SaslAuthenticationFailed)
 _MECHANISM = (
     UnsupportedSaslMechanismError, IllegalSaslStateError, AuthenticationMethodNotSupported,
@@ -37,24 +38,20 @@ def check_access(settings: Settings) -> None:
     One that is away is no refusal: whoever needs it waits for it. Not to be called on an event
     loop.
     """
-    if settings.kafka_security != "PLAINTEXT":
-        asyncio.run(_check(settings))
+    asyncio.run(_check(settings))
 
 
 async def _check(settings: Settings) -> None:
     options = kafka_options(settings)
     refusal: KafkaAccessError | None = None
     for server in options.pop("bootstrap_servers"):
-        host, _, port = server.rpartition(":")
         try:
             connection = await asyncio.wait_for(
-                create_conn(
-                    host.strip("[]"), int(port), request_timeout_ms=ANSWER_MAX_MS, **options
-                ),
-                2 * ANSWER_MAX_MS / 1000,
+                create_conn(*_place(server), request_timeout_ms=ANSWER_MAX_MS, **options),
+                2 * ANSWER_MAX_S,
             )
         except (KafkaError, OSError, TimeoutError) as error:  # an SSLError is an OSError
-            why = _why(error, settings)
+            why = _why(error, settings) or await _why_silent(error, server, settings)
             if why:
                 refusal = refusal or KafkaAccessError(f"Kafka at {server}: {why}")
         else:
@@ -62,6 +59,31 @@ async def _check(settings: Settings) -> None:
             return
     if refusal is not None:
         raise refusal
+
+
+def _place(server: str) -> tuple[str, int]:
+    host, _, port = server.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+async def _why_silent(error: Exception, server: str, settings: Settings) -> str:
+    """Return why a broker hangs up on us without a word: its port may want TLS."""
+    is_plain = settings.kafka_security in {"PLAINTEXT", "SASL_PLAINTEXT"}
+    if isinstance(error, ConnectionRefusedError) or not is_plain:
+        return ""
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    try:
+        _, writer = await asyncio.wait_for(
+            asyncio.open_connection(*_place(server), ssl=anybody), ANSWER_MAX_S
+        )
+    except (OSError, TimeoutError):
+        return ""
+    writer.close()
+    return (
+        f"its port speaks TLS, and MILLRACE_KAFKA_SECURITY is {settings.kafka_security}: expected "
+        "SSL or SASL_SSL"
+    )
 
 
 def _why(error: Exception, settings: Settings) -> str:

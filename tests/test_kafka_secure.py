@@ -73,6 +73,10 @@ def wrong(settings: Settings, folder: Path) -> dict[str, tuple[Settings, str]]:
             replace(settings, kafka_ca=str(other)),
             "expected a certificate that we trust, got self-signed certificate",
         ),
+        "plaintext": (
+            Settings(kafka=settings.kafka),
+            "its port speaks TLS, and MILLRACE_KAFKA_SECURITY is PLAINTEXT: expected SSL or",
+        ),
     }
 
 
@@ -84,7 +88,7 @@ def environment(settings: Settings) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("what", ["password", "user", "mechanism", "authority"])
+@pytest.mark.parametrize("what", ["password", "user", "mechanism", "authority", "plaintext"])
 def test_who_is_not_let_in_is_told_at_once(settings: Settings, tmp_path: Path, what: str) -> None:
     refused, message = wrong(settings, tmp_path)[what]
     began_s = time.monotonic()
