@@ -53,14 +53,21 @@ def replayed(source: Path, policy: Path, out: Path, *more: str, **environment: s
     return json.loads(result.stdout)
 
 
+@pytest.mark.parametrize("worker_count", [1, 2])
 def test_the_same_file_gives_the_same_answers(
-    kafka: PrivateKafka, records_file: Path, tmp_path: Path
+    kafka: PrivateKafka, records_file: Path, tmp_path: Path, worker_count: int
 ) -> None:
     policy = tmp_path / "policy"
-    without_training(BANK_POLICY, policy)
+    # Several workers agree to the byte where none has to wait for what another one knows.
+    without_training(BANK_POLICY, policy, local=worker_count > 1)
     embedded = replayed(records_file, policy, tmp_path / "embedded")
+    share_out = ("--workers", str(worker_count), "--partitions", str(2 * worker_count - 1))
     via_kafka = replayed(
-        records_file, policy, tmp_path / "kafka", "--via", "kafka", MILLRACE_KAFKA=kafka.address
+        records_file,
+        policy,
+        tmp_path / "kafka",
+        *("--via", "kafka", *share_out),
+        MILLRACE_KAFKA=kafka.address,
     )
     assert embedded["records"]["dead_lettered"] == 1
     assert embedded["alerts"] > 0
