@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-Make = Callable[[dict[str, Any]], str]  # results -> a text
+Make = Callable[..., str]  # the results of each file -> a text
 
 
 def print_page(
@@ -15,13 +15,14 @@ def print_page(
     page: Make,
     arguments: Sequence[str],
     faults: tuple[type[Exception], ...] = (),
+    file_max_count: int = 1,
 ) -> int:
-    """Print the page of the file named; return the exit code, 2 where `page` raises a fault."""
-    if len(arguments) != 1:
+    """Print the page of the files named; return the exit code, 2 where `page` raises a fault."""
+    if not 1 <= len(arguments) <= file_max_count:
         print(f"usage: python -m {module} {usage}", file=sys.stderr)
         return 2
     try:
-        text = page(_read(arguments[0]))
+        text = page(*map(_read, arguments))
     except (OSError, json.JSONDecodeError, *faults) as error:
         print(f"{module}: {error}", file=sys.stderr)
         return 2

@@ -3,16 +3,15 @@
 python -m bench.chaos.page bench/results/chaos.json bench/results/chaos_mutants.json > docs/chaos.md
 """
 
-import json
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from bench.chaos.faults import FAULTS
 from bench.chaos.mutants import MUTANTS
 from bench.chaos.rounds import BANKS
+from bench.pages import print_page
 from bench.table import machine_lines
 
 Results = Mapping[str, Any]
@@ -39,6 +38,9 @@ CHECKS = """\
   customers, pending labels, offsets) is that of the undisturbed engine, byte for byte. Each
   decision, alert, offer, training example and dead letter came out, none that should not have, and
   every repeat is the same bytes.
+- **Transactions**: as local entities, with `MILLRACE_TRANSACTIONAL`, and what came out is what
+  consumers of `read_committed` see. They see a repeat where a worker ended between the end of a
+  transaction and the checkpoint behind it.
 - Four partitions with **shared entities** (terminals, devices, merchants and addresses that all
   partitions see): values depend on how partitions interleave, so a repeat may differ. Checked:
   histories and offsets as above; a decision for each transaction; an alert where all versions of a
@@ -152,11 +154,11 @@ def _table(head: Sequence[str], rows: Sequence[Row]) -> str:
     return text + ("\n" + RECOVERY if head is FAULT_HEAD else "")
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Print the page of one or two files of results."""
-    found = [json.loads(Path(path).read_text(encoding="utf-8")) for path in arguments]
-    print(page(*found), end="")
+def main(arguments: Sequence[str]) -> int:
+    """Print the page; return the exit code."""
+    usage = "bench/results/chaos.json [bench/results/chaos_mutants.json] > docs/chaos.md"
+    return print_page("bench.chaos.page", usage, page, arguments, file_max_count=2)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    raise SystemExit(main(sys.argv[1:]))

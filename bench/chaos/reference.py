@@ -79,11 +79,16 @@ def histories(state: State) -> State:
 
 
 class Listener:
-    """Reads what is new on the output topics of a bank."""
+    """Reads what is new on the output topics of a bank; of transactions, those committed."""
 
     def __init__(self, bank: Bank) -> None:
         self._prefix = bank.settings.topic_prefix
-        self._consumer = KafkaConsumer(auto_offset_reset="earliest", **bank.client_options)
+        self._consumer = KafkaConsumer(
+            auto_offset_reset="earliest",
+            isolation_level="read_committed" if bank.settings.transactional else "read_uncommitted",
+            **bank.client_options,
+        )
+        self._looker = KafkaConsumer(**bank.client_options)  # sees ends that are not committed yet
         names = [self._prefix + topic.name for topic in output_topics()]
         self._places = [
             TopicPartition(name, partition)
@@ -107,7 +112,7 @@ class Listener:
         deadline_s = time.monotonic() + PATIENCE_S
         while True:
             try:
-                ends: dict[TopicPartition, int] = self._consumer.end_offsets(self._places)
+                ends: dict[TopicPartition, int] = self._looker.end_offsets(self._places)
                 return ends
             except KafkaError:
                 if time.monotonic() > deadline_s:
@@ -122,3 +127,4 @@ class Listener:
     def close(self) -> None:
         """Hang up."""
         self._consumer.close()
+        self._looker.close()

@@ -39,6 +39,7 @@ class Kind:
     shares: bool
     checkpoint_ms: int
     customers_count: int  # few, so that a slice has days, and months pass: salaries, labels, offers
+    transactional: bool = False
 
     @property
     def is_exact(self) -> bool:
@@ -52,6 +53,7 @@ BANKS = {
     # More, so that no event gets older than the reach of histories, 90 days: when what lies beyond
     # is dropped depends on which partitions' events share a block, and so on who owns them.
     "shared entities": Kind(4, True, 250, 200),
+    "transactions": Kind(4, False, 100, 60, transactional=True),
 }
 
 
@@ -90,7 +92,7 @@ def traffic(seed: int, bank: str) -> Iterator[tuple[str, str, bytes]]:
     settings = SimulatorSettings(
         customer_count=BANKS[bank].customers_count,
         day_count=365,
-        seed=seed * 10 + len(bank),
+        seed=seed * 10 + list(BANKS).index(bank),
         fraud_rate=0.05,
     )
     for place, record in enumerate(chain.from_iterable(Simulator(settings).chunks())):
@@ -132,6 +134,7 @@ class BankRun:
             batch_max_count=50,
             session_timeout_ms=3_000,
             decisions=True,
+            transactional=self._kind.transactional,
             listen="127.0.0.1:0",
         )
         self.bank = Bank(
