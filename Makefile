@@ -42,7 +42,7 @@ demo: $(STAMP) ## simulated bank traffic through the embedded engine, with a liv
 	$(VENV)/bin/millrace demo $(DEMO_ARGS)
 
 test: $(STAMP) ## the whole test suite; what was not run is listed at its end
-	$(PYTHON_IN_VENV) -m pytest $(PYTEST_ARGS)
+	$(PYTHON_IN_VENV) -m pytest --numprocesses 2 --dist loadgroup $(PYTEST_ARGS)
 
 lint: $(STAMP) ## ruff, formatting, types, and who may import whom
 	$(VENV)/bin/ruff check .

@@ -39,13 +39,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
                 pytest.skip(f"the evaluation data is absent ({folder} of MILLRACE_DATA)")
 
 
-def service_needed(item: pytest.Item) -> str | None:
-    """Return the service without which this test is skipped, as its marker or fixture names it."""
+def needs(item: pytest.Item, service: str) -> bool:
+    """Whether this test is skipped without a service, as its marker or a fixture names it."""
     fixtures = getattr(item, "fixturenames", ())
-    for service in SERVICES:
-        if item.get_closest_marker(service) or any(service in name for name in fixtures):
-            return service
-    return None
+    return bool(item.get_closest_marker(service)) or any(service in name for name in fixtures)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep what needs Kafka in one of the processes that share the tests, beginning with it.
+
+    One broker is enough for a small machine, and nobody waits for the slowest tests at the end.
+    """
+    for item in items:
+        if needs(item, "kafka"):
+            item.add_marker(pytest.mark.xdist_group("kafka"))
+    items.sort(key=lambda item: not needs(item, "kafka"))
 
 
 def skip_reason(report: pytest.TestReport | pytest.CollectReport) -> str:
@@ -61,7 +69,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if IN_CI and report.skipped and not hasattr(report, "wasxfail"):
-        service = service_needed(item)
+        service = next((service for service in SERVICES if needs(item, service)), None)
         if service and not item.get_closest_marker("data"):
             report.outcome = "failed"
             report.longrepr = f"With CI=true a test may not do without {service}: " + skip_reason(

@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 import pytest
 
+from bench.streaming import __main__ as streaming
 from bench.streaming import latency
 from bench.streaming.__main__ import QUICK
 from bench.streaming.draining import compare
@@ -17,7 +18,7 @@ from bench.streaming.page import main as print_page
 from bench.streaming.page import page
 from bench.streaming.question import POLICY, payments
 from bench.streaming.receiver import Arrivals
-from bench.streaming.scene import Scene
+from bench.streaming.scene import BenchError, Scene
 from streams.private_kafka import PrivateKafka
 from streams.private_redis import PrivateRedis
 
@@ -123,7 +124,7 @@ def results() -> dict[str, Any]:
     alike = {"compared_count": 800, "alert_count": 30, "shared_count": 0, "different_count": 0}
     alike |= {"example": "", "rule_counts": {"card_testing": 30}}
     case = {"session_timeout_ms": 10_000, "partition_count": 4}
-    return {
+    found = {
         "machine_info": {
             "cpu": {"model": "Abacus 9", "count": 2},
             "system": "Linux",
@@ -177,6 +178,9 @@ def results() -> dict[str, Any]:
             },
         },
     }
+    for scene in found["scenes"].values():
+        scene["stolen_share"] = 0.0123
+    return found
 
 
 def test_the_page_gives_rates_shares_and_what_was_missed() -> None:
@@ -204,6 +208,33 @@ def test_the_page_gives_rates_shares_and_what_was_missed() -> None:
     assert "The best p99 with learning is 1.25 times that without." in text
     assert "## Failed: chaos\n\n```\nthe moon was full\n```" in text
     assert "A quick run" not in text
+    assert "drain 1.2%, latency 1.2%, recovery 1.2%, learning 1.2%." in text
+
+
+@pytest.mark.parametrize(
+    ("plays", "kept", "failed"),
+    [
+        ([0.01, 0.0], 0.01, None),
+        ([0.2, 0.05, 0.1, 0.0], 0.05, None),
+        (["the moon was full", 0.3, 0.2], 0.2, None),
+        (["the moon was full", "again", 0.0], None, "attempt 2: again"),
+    ],
+)
+def test_a_scene_is_played_until_it_is_calm_or_has_failed_twice(
+    monkeypatch: pytest.MonkeyPatch, plays: list[Any], kept: float | None, failed: str | None
+) -> None:
+    def play_once(run: object) -> dict[str, Any]:
+        share = next(left)
+        if isinstance(share, str):
+            raise BenchError(share)
+        return {"took_s": 1.0, "stolen_share": share}
+
+    left = iter(plays)
+    monkeypatch.setattr(streaming, "_play_once", play_once)
+    found: dict[str, Any] = {"scenes": {}, "failed": {}}
+    streaming._play("drain", QUICK["drain"], found)
+    assert found["scenes"].get("drain", {}).get("stolen_share") == kept
+    assert found["failed"].get("drain") == failed
 
 
 def test_the_committed_page_is_that_of_the_committed_results(

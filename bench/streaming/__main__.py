@@ -3,8 +3,10 @@
     python -m bench.streaming [--quick] [--only SCENE …] --out streaming.json
     python -m bench.streaming.page streaming.json > docs/streaming.md
 
-A scene that fails is tried once more. The file is written after each scene; `--only` replaces some
-scenes of a file that is there. The exit code is 1 where a scene failed or alerts differ.
+A scene that fails is tried once more. One during which the host took more than a fiftieth of the
+processors' time for others is played again, thrice at most, and the calmest counts. The file is
+written after each scene; `--only` replaces some scenes of a file that is there. The exit code is 1
+where a scene failed or alerts differ.
 """
 
 import argparse
@@ -22,7 +24,7 @@ from redis.exceptions import RedisError
 from bench.machine import machine_facts
 from bench.streaming import draining, latency, learning, recovery
 from bench.streaming.latency import Load
-from bench.streaming.scene import BenchError, Scene
+from bench.streaming.scene import BenchError, Scene, stolen_cpu_s
 from features.errors import MillraceError
 from millrace.kernel_cache import use_kernel_cache
 from streams.private_kafka import PrivateKafka
@@ -33,7 +35,8 @@ SCENE_MAX_S = 420.0
 # Without it the compiler that optimises most takes a core for the first minute of a broker's life,
 # and echo and worker wait alike.
 BROKER_JVM_OPTIONS = "-XX:TieredStopAtLevel=1"
-TRIES_COUNT = 2
+FAILURES_MAX_COUNT, PLAYS_MAX_COUNT = 2, 3
+STOLEN_MAX_SHARE = 0.02
 PARTITION_COUNT = 4
 FULL: dict[str, Callable[[Scene], Any]] = {
     "drain": lambda scene: draining.run(scene, 300_000, 20_000),
@@ -79,25 +82,40 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 
 
 def _play(name: str, run: Callable[[Scene], Any], results: dict[str, Any]) -> None:
-    """Run a scene with servers of its own; note its figures, or why it failed."""
-    for attempt in range(1, TRIES_COUNT + 1):
-        began_s = time.monotonic()
+    """Play a scene until it was calm enough; note its figures, or why it failed."""
+    faults: list[str] = []
+    for _ in range(PLAYS_MAX_COUNT):
         _say(f"{name} …")
         try:
-            with (
-                PrivateKafka() as kafka,
-                PrivateRedis() as server,
-                Scene(kafka, server, PARTITION_COUNT, began_s + SCENE_MAX_S) as scene,
-            ):
-                results["scenes"][name] = run(scene)
+            played = _play_once(run)
         except (BenchError, MillraceError, OSError, KafkaException, RedisError) as error:
-            results["failed"][name] = f"attempt {attempt}: {error}"
+            faults.append(f"attempt {len(faults) + 1}: {error}")
             _say(f"    FAILED: {error}")
-        else:
-            results["failed"].pop(name, None)
-            results["scenes"][name]["took_s"] = time.monotonic() - began_s
-            _say(f"    {time.monotonic() - began_s:.0f} s")
-            return
+            if len(faults) == FAILURES_MAX_COUNT:
+                break
+            continue
+        _say(f"    {played['took_s']:.0f} s, stolen: {played['stolen_share']:.1%}")
+        best = results["scenes"].get(name)
+        if best is None or played["stolen_share"] < best["stolen_share"]:
+            results["scenes"][name] = played
+        if played["stolen_share"] <= STOLEN_MAX_SHARE:
+            break
+    if name not in results["scenes"]:
+        results["failed"][name] = faults[-1]
+
+
+def _play_once(run: Callable[[Scene], Any]) -> dict[str, Any]:
+    """Play a scene with servers of its own; return its figures."""
+    began_s, stolen_s = time.monotonic(), stolen_cpu_s()
+    with (
+        PrivateKafka() as kafka,
+        PrivateRedis() as server,
+        Scene(kafka, server, PARTITION_COUNT, began_s + SCENE_MAX_S) as scene,
+    ):
+        found: dict[str, Any] = run(scene)
+    took_s = time.monotonic() - began_s
+    share = (stolen_cpu_s() - stolen_s) / took_s / (os.cpu_count() or 1)
+    return found | {"took_s": took_s, "stolen_share": share}
 
 
 def _differs(results: dict[str, Any]) -> bool:

@@ -116,7 +116,7 @@ in milliseconds.
 def page(results: Results) -> str:
     """Return the page as Markdown."""
     scenes = results["scenes"]
-    parts = [INTRODUCTION, machine_lines(results)]
+    parts = [INTRODUCTION, machine_lines(results), _stolen(scenes)]
     if results.get("is_quick"):
         parts.append("**A quick run: its figures say nothing.**\n")
     makers = {"drain": _drain, "latency": _latency, "recovery": _recovery, "learning": _learning}
@@ -126,6 +126,15 @@ def page(results: Results) -> str:
     for name, reason in results["failed"].items():
         parts.append(f"## Failed: {name}\n\n```\n{reason}\n```\n")
     return "\n".join(parts)
+
+
+def _stolen(scenes: Results) -> str:
+    """Say how calm the machine was."""
+    shares = ", ".join(f"{name} {scene['stolen_share']:.1%}" for name, scene in scenes.items())
+    return (
+        "The machine is a virtual one. Of its processors' time its host gave this much to others:\n"
+        f"{shares}. A scene is played again, thrice at most, where that is more than 2%.\n"
+    )
 
 
 def _line(*cells: str) -> str:

@@ -182,6 +182,12 @@ def cpu_s(pid: int) -> float:
     return (int(user) + int(system)) / CLOCK_TICKS
 
 
+def stolen_cpu_s() -> float:
+    """Return the processors' time that this machine's host has given to others so far."""
+    whole = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0].split()
+    return int(whole[8]) / CLOCK_TICKS  # "cpu", user, nice, system, idle, iowait, irq, softirq
+
+
 def worker(scene: Scene, settings: Settings, policy: Path, name: str = "worker") -> Child:
     """Start a worker with these settings."""
     arguments = ["-m", "millrace", "worker", "--policy", str(policy)]
