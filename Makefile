@@ -9,6 +9,7 @@ UV_VERSION := 0.13.9
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+ON_ONE_CORE ?= $(if $(shell command -v taskset),taskset --cpu-list 0)
 CHAOS_ARGS ?= --rounds 100 --seed 1
 # A folder with the Handbook's transactions and features, as Parquet.
 HANDBOOK ?= ../shared/data/handbook
@@ -54,8 +55,8 @@ format: $(STAMP) ## rewrite the code in the house format
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-bench: $(STAMP) ## the benchmarks
-	$(PYTHON_IN_VENV) -m pytest bench --benchmark-only --benchmark-json=bench/results/latest.json \
+bench: $(STAMP) ## the benchmarks, on one core
+	$(ON_ONE_CORE) $(PYTHON_IN_VENV) -m pytest bench --benchmark-only --benchmark-json=bench/results/latest.json \
 	  $(BENCH_ARGS)
 	$(PYTHON_IN_VENV) -m bench.table bench/results/latest.json > docs/benchmarks.md
 
