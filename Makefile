@@ -84,11 +84,11 @@ pattern-change: $(STAMP) ## frauds that change: days until models recover, onlin
 	$(PYTHON_IN_VENV) -m bench.pattern_change --out bench/results/pattern_change.json
 	$(PYTHON_IN_VENV) -m bench.pattern_change_page bench/results/pattern_change.json docs
 
-curves: $(STAMP) ## what an event costs by the number of entities and the length of the windows
-	$(PYTHON_IN_VENV) -m bench.curves --out bench/results/curves.json
+curves: $(STAMP) ## what an event costs by the number of entities and the length of the windows, on one core
+	$(ON_ONE_CORE) $(PYTHON_IN_VENV) -m bench.curves --out bench/results/curves.json
 	$(PYTHON_IN_VENV) -m bench.curves_page bench/results/curves.json docs
 
-streaming: $(STAMP) ## the worker on a real Kafka and Redis: throughput, latency, recovery (10 min)
+streaming: $(STAMP) ## the worker on a real Kafka and Redis: throughput, latency, recovery (10 to 25 min)
 	$(PYTHON_IN_VENV) -m bench.streaming $(STREAMING_ARGS) --out bench/results/streaming.json
 	$(PYTHON_IN_VENV) -m bench.streaming.page bench/results/streaming.json > docs/streaming.md
 

@@ -32,7 +32,9 @@ def texts(windows_ms: Sequence[int], distinct_ms: int) -> tuple[str, ...]:
     return (*found, f'customer.distinct(merchant_id, "{duration_text(distinct_ms)}")')
 
 
-def compile_texts(expressions: Sequence[str], reach_ms: int) -> tuple[Plan, list[int]]:
+def compile_texts(
+    expressions: Sequence[str], reach_ms: int, event_cap: int = EVENT_CAP
+) -> tuple[Plan, list[int]]:
     """Return the plan of these expressions, and which slot answers each of them."""
     declarations = Declarations(
         entities=(EntityDeclaration("customer", "customer_id", shared=False),),
@@ -40,7 +42,7 @@ def compile_texts(expressions: Sequence[str], reach_ms: int) -> tuple[Plan, list
         currency_exponent=EXPONENT,
         models=(),
         history_reach_ms=reach_ms,
-        event_cap=EVENT_CAP,
+        event_cap=event_cap,
     )
     outputs = {text: ExpressionText(text, "bench", 1, 1) for text in expressions}
     plan = compile_plan(outputs, declarations)

@@ -40,7 +40,9 @@ history: {{reach: 90d, cap: 4096, repeats: 1d}}
 ```
 
 `history` says how far back windows may reach, how many events of an entity are kept at most, and
-within which time an event id that comes again is taken for the same event.
+within which time an event id that comes again is taken for the same event. A full history makes
+room by a quarter of the cap; values over windows that held what was dropped say how far they may be
+from the truth.
 """
 
 AGGREGATES = """\
