@@ -23,7 +23,9 @@ SMOKE_COUNT = 300
 NEWS_COUNT = 64
 INPUTS = tuple(f"input_{j}" for j in range(15))
 PIPELINES = tuple(catalog.CATALOG)
-every_entry = pytest.mark.parametrize("pipeline", PIPELINES)
+# A module's parameter makes pytest go through all tests of one entry before the next: what is
+# compared is measured within seconds, and not minutes apart, in which a core may change its speed.
+every_entry = pytest.mark.parametrize("pipeline", PIPELINES, scope="module")
 
 
 @dataclass
