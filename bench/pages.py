@@ -15,10 +15,10 @@ def print_page(
     page: Make,
     arguments: Sequence[str],
     faults: tuple[type[Exception], ...] = (),
-    file_max_count: int = 1,
+    file_count: int = 1,
 ) -> int:
     """Print the page of the files named; return the exit code, 2 where `page` raises a fault."""
-    if not 1 <= len(arguments) <= file_max_count:
+    if len(arguments) != file_count:
         print(f"usage: python -m {module} {usage}", file=sys.stderr)
         return 2
     try:

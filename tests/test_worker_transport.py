@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import NoOffsetForPartitionError
 
@@ -13,7 +14,7 @@ PLACE = TopicPartition("events", 0)
 
 
 class Intake:
-    """Takes whatever it is given; `on_idle` is called while it has nothing to decide."""
+    """Takes whatever it is given, and has nothing to decide."""
 
     def __init__(self) -> None:
         self.taken_count = 0
@@ -52,8 +53,10 @@ class Thread:
 class Consumer(BatchConsumer):
     """The batch consumer without Faust's services; `during` comes while Kafka says its bounds."""
 
+    intake: Intake  # type: ignore[assignment]
+
     def __init__(self, intake: Intake) -> None:
-        self.intake = intake  # type: ignore[assignment]
+        self.intake = intake
         self.flow_active = True
         self._busy = asyncio.Lock()
         self._thread = Thread()  # type: ignore[assignment]
@@ -80,41 +83,41 @@ class Consumer(BatchConsumer):
         return {}
 
 
-def drain(consumer: Consumer) -> None:
+@pytest.fixture
+def consumer() -> Consumer:
+    return Consumer(Intake())
+
+
+def taken_count(consumer: Consumer) -> int:
+    """Return how often it takes what is assigned, until its turns are over."""
+
     class Fetcher:
         should_stop = False
 
     asyncio.run(consumer._drain_messages(Fetcher()))
+    return consumer.intake.taken_count
 
 
-def test_an_assignment_is_taken_that_comes_while_kafka_is_asked_for_its_bounds() -> None:
-    intake = Intake()
-    consumer = Consumer(intake)
-
+def test_an_assignment_is_taken_that_comes_while_kafka_is_asked_for_its_bounds(
+    consumer: Consumer,
+) -> None:
     async def assign() -> None:
         consumer.position_is_known = True
         await consumer.perform_seek()
 
     consumer.during = [assign]
-    drain(consumer)
-    assert intake.taken_count == 1
+    assert taken_count(consumer) == 1
 
 
-def test_an_assignment_is_taken_again_where_another_comes_meanwhile() -> None:
-    intake = Intake()
-    consumer = Consumer(intake)
+def test_an_assignment_is_taken_again_where_another_comes_meanwhile(consumer: Consumer) -> None:
     consumer.position_is_known = True
     consumer.during = [consumer.perform_seek]
     consumer._has_to_take = True
-    drain(consumer)
-    assert intake.taken_count == 2
+    assert taken_count(consumer) == 2
 
 
-def test_an_engine_that_is_lost_is_taken_again() -> None:
-    intake = Intake()
-    consumer = Consumer(intake)
+def test_an_engine_that_is_lost_is_taken_again(consumer: Consumer) -> None:
     consumer.position_is_known = True
-    intake.outcome = Outcome.LOST
+    consumer.intake.outcome = Outcome.LOST
     consumer.turns_left = 3
-    drain(consumer)
-    assert intake.taken_count == 1
+    assert taken_count(consumer) == 1

@@ -48,30 +48,15 @@ def main(arguments: Sequence[str]) -> int:
             for plan in islice(plans(options.seed, options.banks or tuple(BANKS)), options.rounds)
             if options.round in (None, plan.number)
         ]
-        before = _rounds_of(options.out) if options.go_on else []
-        is_alone = options.round is not None or bool(before)
+        is_alone = options.round is not None
 
-        def whole(found: dict[str, Any]) -> dict[str, Any]:
-            return results | found | {"rounds": before + found["rounds"], "begun_at": len(before)}
+        def note(found: dict[str, Any]) -> None:
+            _write(options.out, results | found)
 
-        results = whole(
-            _played(
-                chosen[len(before) :],
-                options.seed,
-                options.mutant,
-                alone=is_alone,
-                note=lambda found: _write(options.out, whole(found)),
-            )
-        )
+        results |= _played(chosen, options.seed, options.mutant, alone=is_alone, note=note)
         is_bad = results["fault"] is not None
     _write(options.out, results)
     return int(is_bad)
-
-
-def _rounds_of(path: Path) -> list[dict[str, Any]]:
-    """Return the rounds of an earlier run, which ended before its time."""
-    rounds: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rounds"]
-    return rounds
 
 
 def _write(path: Path | None, results: dict[str, Any]) -> None:
@@ -134,7 +119,6 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--round", type=int)
-    parser.add_argument("--go-on", action="store_true", help="behind the rounds that --out holds")
     parser.add_argument("--banks", nargs="*", choices=tuple(BANKS))
     parser.add_argument("--mutant", choices=tuple(MUTANTS), help="with workers that lack a guard")
     parser.add_argument(

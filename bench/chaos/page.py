@@ -52,8 +52,8 @@ CHECKS = """\
 Row = tuple[str, ...]
 
 
-def page(results: Results, mutants: Results | None = None) -> str:
-    """Return the page as Markdown: of the rounds, and of those with mutated workers, if any."""
+def page(results: Results, mutants: Results) -> str:
+    """Return the page as Markdown: of the rounds, and of those with mutated workers."""
     rounds = results["rounds"]
     sections = [
         INTRODUCTION.format(seed=results["seed"]),
@@ -62,10 +62,9 @@ def page(results: Results, mutants: Results | None = None) -> str:
         _table(FAULT_HEAD, [_fault_row(name, rounds) for name in FAULTS]),
         CHECKS,
         _table(BANK_HEAD, [_bank_row(name, results) for name in BANKS if name in results["banks"]]),
+        MUTANT_TEXT,
+        _table(MUTANT_HEAD, [_mutant_row(mutant) for mutant in mutants["mutants"]]),
     ]
-    if mutants is not None:
-        rows = [_mutant_row(mutant) for mutant in mutants["mutants"]]
-        sections += [MUTANT_TEXT, _table(MUTANT_HEAD, rows)]
     return "\n".join(sections)
 
 
@@ -76,17 +75,11 @@ def _verdict(results: Results) -> str:
     refused_count = sum(row["refused_count"] for row in rounds)
     total_s = sum(row["round_s"] for row in rounds)
     fault = results["fault"]
-    begun = (
-        f"\nThe run was begun anew at round {results['begun_at']}: what came before on each bank "
-        "was then decided undisturbed.\n"
-        if results["begun_at"]
-        else ""
-    )
     end = f"The run ended with a fault: {fault}" if fault else "Lost: 0. Decided twice: 0."
     return (
         f"**{len(rounds)} rounds, {records_count:,} records, seed {results['seed']}, "
         f"{total_s / 60:.0f} minutes. {end}**\n\nEmissions repeated: {repeats_count}. Writes of "
-        f"workers that no longer owned a partition, all refused: {refused_count}.\n{begun}"
+        f"workers that no longer owned a partition, all refused: {refused_count}.\n"
     )
 
 
@@ -132,7 +125,7 @@ def _bank_row(name: str, results: Results) -> Row:
         name,
         str(BANKS[name].partitions_count),
         *(f"{count:,}" for count in found),
-        str(sum(row["repeats_count"] for row in results["rounds"] if row["bank"] == name)),
+        str(sum(bank["repeats"].values())),
         share,
     )
 
@@ -156,8 +149,8 @@ def _table(head: Sequence[str], rows: Sequence[Row]) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Print the page; return the exit code."""
-    usage = "bench/results/chaos.json [bench/results/chaos_mutants.json] > docs/chaos.md"
-    return print_page("bench.chaos.page", usage, page, arguments, file_max_count=2)
+    usage = "CHAOS.json MUTANTS.json > docs/chaos.md"
+    return print_page("bench.chaos.page", usage, page, arguments, file_count=2)
 
 
 if __name__ == "__main__":

@@ -146,7 +146,6 @@ class BankRun:
         self._traffic = traffic(seed, name)
         self._refused_count = 0
         self.ended: set[Any] = set()
-        self.has_begun = False
 
     def open(self) -> None:
         """Have the workers share the partitions out."""
@@ -199,7 +198,6 @@ class BankRun:
 
     def next_slice(self) -> Records:
         """Return the records of the next round."""
-        self.has_begun = True
         return list(islice(self._traffic, SLICE_COUNT))
 
     def check(self, records: Records) -> None:
@@ -262,7 +260,7 @@ class Chaos:
     def play(self, chosen: Iterable[Plan], *, alone: bool = False) -> Iterator[dict[str, Any]]:
         """Play these rounds; yield what the report says of each.
 
-        `alone`: what comes before them on their banks is decided undisturbed. Raises WrongError
+        `alone`: what comes before a round on its bank is decided undisturbed. Raises WrongError
         with all that is needed to look into it and to play the round again.
         """
         current: BankRun | None = None
@@ -276,7 +274,7 @@ class Chaos:
                 if current not in (None, run):
                     current.rest(plan.draw())
                 current = run
-                if alone and not run.has_begun:
+                if alone:
                     run.open()
                     run.skip(plan.slice_index)
                 yield run.play(plan)

@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 from bench.machine import machine_facts
 from bench.streaming import draining, latency, learning, recovery
 from bench.streaming.latency import Load
-from bench.streaming.scene import BenchError, Scene, stolen_cpu_s
+from bench.streaming.scene import STOLEN_MAX_SHARE, BenchError, Scene, stolen_cpu_s
 from features.errors import MillraceError
 from millrace.kernel_cache import use_kernel_cache
 from streams.private_kafka import PrivateKafka
@@ -36,7 +36,6 @@ SCENE_MAX_S = 420.0
 # and echo and worker wait alike.
 BROKER_JVM_OPTIONS = "-XX:TieredStopAtLevel=1"
 FAILURES_MAX_COUNT, PLAYS_MAX_COUNT = 2, 3
-STOLEN_MAX_SHARE = 0.02
 PARTITION_COUNT = 4
 FULL: dict[str, Callable[[Scene], Any]] = {
     "drain": lambda scene: draining.run(scene, 300_000, 20_000),

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.pages import print_page
+from bench.streaming.scene import STOLEN_MAX_SHARE
 from bench.table import digits, machine_lines
 
 Results = Mapping[str, Any]
@@ -133,7 +134,8 @@ def _stolen(scenes: Results) -> str:
     shares = ", ".join(f"{name} {scene['stolen_share']:.1%}" for name, scene in scenes.items())
     return (
         "The machine is a virtual one. Of its processors' time its host gave this much to others:\n"
-        f"{shares}. A scene is played again, thrice at most, where that is more than 2%.\n"
+        f"{shares}. A scene is played again, thrice at most, where that is more than "
+        f"{STOLEN_MAX_SHARE:.0%}.\n"
     )
 
 

@@ -28,6 +28,7 @@ from streams.topics import create_topics
 ROOT = Path(__file__).parent.parent.parent
 EVENTS = "events"
 POLL_S = 0.02
+STOLEN_MAX_SHARE = 0.02  # of the processors' time that others had; more makes a play count less
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
